@@ -1,0 +1,17 @@
+"""Identifiers: UUIDs of version 7 (RFC 9562, section 5.7), so that their order is the order of creation."""
+
+import secrets
+import uuid
+from datetime import datetime
+
+
+def new_id(now: datetime) -> str:
+    """A new identifier: 48 bits of milliseconds, then 74 random bits."""
+    milliseconds = int(now.timestamp() * 1000) & (2**48 - 1)
+    value = milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    return str(uuid.UUID(int=value))
+
+
+def is_id(text: str) -> bool:
+    """Whether it has the form of one; a name never has."""
+    return len(text) == 36 and text.count("-") == 4 and all(c in "0123456789abcdef-" for c in text)

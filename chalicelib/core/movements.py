@@ -1,0 +1,295 @@
+"""How a sandbox moves: what its machine and its workflow report, and what the sweep does where they fall silent.
+
+A movement is one workflow execution, named after the sandbox and the version that began it. Whatever is reported carries
+that name, and a report of any movement but the present one is passed over: it is late, and the row knows better.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from chalicelib.core import tokens
+from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthenticated, Unavailable
+from chalicelib.core.sandbox import Checkpoint, Machine, Sandbox
+from chalicelib.core.states import BOOTING, MOVING, WORKFLOW, Event, State, after
+from chalicelib.core.world import World
+
+BOOT_TOKEN_LIVES = timedelta(minutes=10)
+CHECKPOINT_URL_LIVES = timedelta(hours=1)
+PATIENCE = timedelta(minutes=2)  # a movement that takes longer is looked after by the sweep
+TOMBSTONE_LIVES = timedelta(days=7)
+
+PART_BYTES = 16 * 1024 * 1024
+FIRST_PARTS = 4
+MOST_PARTS_AT_ONCE = 64
+ARRIVAL_TRIES = 20
+TRIES = 5
+
+
+def name(id: str, version: int) -> str:
+    """The movement that begins by writing over this version."""
+    return f"{id}-{version + 1}"
+
+
+def set_off(world: World, sandbox: Sandbox) -> Sandbox:
+    """Start the workflow of its present movement; again is harmless.
+
+    After the write, never before: a workflow that finds no sandbox would give up on it. Where the start itself fails the
+    row says that it moves, and the sweep sets it off again.
+    """
+    workflow = WORKFLOW[sandbox.state]
+    more: dict[str, Any] = {"task": sandbox.machine.task if sandbox.machine else None}
+    if sandbox.state in BOOTING:
+        more = {"boot": boot_token(world, sandbox)}
+    world.workflows.start(workflow, sandbox.movement, sandbox, **more)
+    return sandbox
+
+
+def boot_token(world: World, sandbox: Sandbox) -> str:
+    """What a machine shows at its first call: good for one incarnation, once, for ten minutes."""
+    return tokens.sign(world.settings.secret, "boot", _claims(sandbox), until=world.clock.now() + BOOT_TOKEN_LIVES)
+
+
+def agent_token(world: World, sandbox: Sandbox) -> str:
+    """What its agent shows us and we show its agent, as long as this incarnation lives."""
+    return tokens.sign(world.settings.secret, "agent", _claims(sandbox))
+
+
+def boot(world: World, token: str) -> Mapping[str, Any]:
+    """Answer a machine's first call: who it is, what to restore, the environment it gives to processes."""
+    sandbox = _speaker(world, "boot", token)
+    if sandbox.booted:
+        raise Conflict("this boot token was used before")
+    if sandbox.state not in BOOTING:
+        raise Conflict(f"sandbox {sandbox.id} is {sandbox.state} and needs no machine", state=sandbox.state)
+    sandbox = world.sandboxes.put(replace(sandbox, booted=True))
+    return {
+        "agent_token": agent_token(world, sandbox),
+        "env": dict(sandbox.env),
+        "user": sandbox.user,
+        "home": None,
+        "work_dir": None,
+        "restore": _restore(world, sandbox.checkpoint),
+        "volumes": [],
+    }
+
+
+def arrive(world: World, token: str, *, task_token: str, error: str | None = None) -> Sandbox:
+    """The agent listens: its sandbox is started. Or it could not: the sandbox has failed, and the sentence says why."""
+    sandbox = _speaker(world, "agent", token)
+    if error:
+        world.workflows.fail(task_token, error)
+        return _write(world, sandbox, Event.FAIL, reason=error)
+    machine = _located(world, sandbox)
+    sandbox = _write(world, sandbox, Event.ARRIVED, machine=machine, active_at=world.clock.now(), reason=None)
+    world.workflows.succeed(task_token, {"task": machine.task})
+    return sandbox
+
+
+def save(world: World, owner: str, id: str, movement: str, task_token: str) -> None:
+    """A workflow wants the disk saved: ask the agent, which answers the workflow through `saved`."""
+    sandbox = world.sandboxes.get(owner, id)
+    if sandbox.movement != movement or sandbox.state is not State.STOPPING or not sandbox.machine:
+        raise Conflict(f"sandbox {id} is {sandbox.state} and has no disk to save", state=sandbox.state)
+    key = f"checkpoints/{owner}/{id}/{movement}"
+    upload = world.blobs.begin(key)
+    sandbox = _persist(world, sandbox, lambda s: replace(s, upload=f"{key} {upload}"))
+    world.agents.ask(
+        machine_of(sandbox).address,
+        agent_token(world, sandbox),
+        "POST",
+        "/checkpoints",
+        {
+            "id": movement,
+            "quiesce": True,
+            "part_bytes": PART_BYTES,
+            "part_urls": list(world.blobs.part_urls(key, upload, 1, FIRST_PARTS)),
+            "task_token": task_token,
+        },
+    )
+
+
+def more_parts(world: World, token: str, *, first: int, count: int) -> Sequence[str]:
+    """Where the next parts of the checkpoint that is being saved go."""
+    sandbox = _speaker(world, "agent", token)
+    if not sandbox.upload:
+        raise Conflict(f"sandbox {sandbox.id} is saving no checkpoint", state=sandbox.state)
+    if not (1 <= first and 1 <= count <= MOST_PARTS_AT_ONCE and first + count <= 10_001):
+        raise Invalid(f"parts {first} to {first + count - 1}: at most {MOST_PARTS_AT_ONCE} at once, none above 10,000")
+    key, _, upload = sandbox.upload.partition(" ")
+    return world.blobs.part_urls(key, upload, first, count)
+
+
+def saved(
+    world: World, token: str, *, task_token: str, etags: Sequence[str], size: int, sha256: str, error: str | None = None
+) -> None:
+    """The agent has sent its disk: verify that all of it arrived, remember it, and let the workflow go on."""
+    sandbox = _speaker(world, "agent", token)
+    if not sandbox.upload:
+        raise Conflict(f"sandbox {sandbox.id} is saving no checkpoint", state=sandbox.state)
+    key, _, upload = sandbox.upload.partition(" ")
+    if error:
+        world.blobs.abandon(key, upload)
+        world.workflows.fail(task_token, f"the disk could not be saved: {error}")
+        return
+    if (arrived := world.blobs.complete(key, upload, etags)) != size:
+        world.workflows.fail(task_token, f"the disk could not be saved: {arrived} of {size} bytes arrived")
+        return
+    older, checkpoint = sandbox.checkpoint, Checkpoint(key=key, size=size, sha256=sha256, saved_at=world.clock.now())
+    _persist(world, sandbox, lambda s: replace(s, checkpoint=checkpoint, upload=None))
+    if older and older.key != key:
+        world.blobs.remove(older.key)
+    world.workflows.succeed(task_token, {"checkpoint": key})
+
+
+def settle(world: World, owner: str, id: str, movement: str) -> None:
+    """The workflow came to its end: what was moving is where it was to go."""
+    try:
+        sandbox = world.sandboxes.get(owner, id)
+    except NotFound:
+        return
+    if sandbox.movement != movement or sandbox.state not in MOVING or sandbox.state in BOOTING:
+        return
+    if sandbox.state is State.DELETING:
+        world.blobs.remove(f"checkpoints/{owner}/{id}/")
+        world.sandboxes.bury(_after(world, sandbox, Event.DONE, machine=None), world.clock.now() + TOMBSTONE_LIVES)
+        return
+    _write(world, sandbox, Event.DONE, machine=None)
+
+
+def give_up(world: World, owner: str, id: str, movement: str, reason: str) -> None:
+    """The workflow failed: the row says so, in words for a person, and what can be saved stays where it is."""
+    try:
+        sandbox = world.sandboxes.get(owner, id)
+    except NotFound:
+        return
+    if sandbox.movement == movement and sandbox.state in MOVING:
+        _write(world, sandbox, Event.FAIL, reason=reason)
+
+
+def lost(world: World, task: str, movement: str, reason: str) -> None:
+    """A task ended by itself: if it was the machine of a started sandbox, that sandbox has failed and says why."""
+    id = movement.rpartition("-")[0]
+    try:
+        sandbox = world.sandboxes.get(world.sandboxes.owner_of(id), id)
+    except NotFound:
+        return
+    if sandbox.state is State.STARTED and sandbox.machine and sandbox.machine.task == task:
+        _write(world, sandbox, Event.LOST, reason=reason, machine=None)
+
+
+def rejoin(world: World, sandbox: Sandbox) -> bool:
+    """Whether a failed sandbox was brought back by finding its machine alive, as after a stop that could not save."""
+    if sandbox.state is not State.FAILED or not sandbox.machine:
+        return False
+    try:
+        world.agents.ask(sandbox.machine.address, agent_token(world, sandbox), "GET", "/health", {})
+    except Refused:
+        world.machines.stop(sandbox.machine.task, "its sandbox is brought back from a checkpoint")
+        return False
+    _write(world, sandbox, Event.ARRIVED, reason=None, active_at=world.clock.now())
+    return True
+
+
+def drive_on(world: World, sandbox: Sandbox) -> None:
+    """See after a movement that takes long: start its workflow again if that is lost, else wait on.
+
+    A start is given up where its machine came up and went again: one that never says hello is the workflow's to time out.
+    """
+    if sandbox.state not in MOVING:
+        return
+    if not world.workflows.running(WORKFLOW[sandbox.state], sandbox.movement):
+        _again(world, sandbox)
+    else:
+        _persist(world, sandbox, lambda s: replace(s, changed_at=world.clock.now()))
+
+
+def deadline(sandbox: Sandbox) -> datetime | None:
+    """When the sweep has to look at it; None is never."""
+    if sandbox.state in MOVING:
+        return sandbox.changed_at + PATIENCE
+    policy = sandbox.policy
+    waits: dict[State, Sequence[tuple[datetime, timedelta | None]]] = {
+        State.STARTED: [(sandbox.active_at, policy.stop_after_idle)],
+        State.STOPPED: [
+            (sandbox.changed_at, policy.archive_after_stopped),
+            (sandbox.changed_at, policy.delete_after_stopped),
+        ],
+        State.ARCHIVED: [(sandbox.changed_at, policy.delete_after_stopped)],
+    }
+    times = [since + span for since, span in waits.get(sandbox.state, ()) if span is not None]
+    if policy.expires_at and sandbox.state is not State.DELETED:
+        times.append(policy.expires_at)
+    return min(times, default=None)
+
+
+def machine_of(sandbox: Sandbox) -> Machine:
+    """Its machine, or `Unavailable` where it has none just now."""
+    if sandbox.machine is None:
+        raise Unavailable(f"sandbox {sandbox.id} has no machine just now", state=sandbox.state)
+    return sandbox.machine
+
+
+def _again(world: World, sandbox: Sandbox) -> None:
+    """A new execution for the same movement: under a new name, because a name is good for one execution."""
+    movement = name(sandbox.id, sandbox.version)
+    changes: dict[str, Any] = {"movement": movement, "changed_at": world.clock.now()}
+    if sandbox.state in BOOTING:
+        changes |= {"incarnation": movement, "booted": False}
+    set_off(world, world.sandboxes.put(replace(sandbox, **changes)))
+
+
+def _speaker(world: World, kind: str, token: str) -> Sandbox:
+    """The sandbox whose machine shows this token, if that machine is still its machine."""
+    claims = tokens.read(world.settings.secret, kind, token, now=world.clock.now())
+    try:
+        sandbox = world.sandboxes.get(claims["owner"], claims["id"])
+    except NotFound:
+        raise Unauthenticated("this sandbox is no more") from None
+    if sandbox.incarnation != claims["incarnation"]:
+        raise Forbidden("another machine is this sandbox now")
+    return sandbox
+
+
+def _claims(sandbox: Sandbox) -> dict[str, str]:
+    return {"owner": sandbox.owner, "id": sandbox.id, "incarnation": sandbox.incarnation}
+
+
+def _located(world: World, sandbox: Sandbox) -> Machine:
+    """Where its task runs. ECS is asked, not the agent: a sandbox must not choose which task is stopped in its name."""
+    for _ in range(ARRIVAL_TRIES):
+        if machine := world.machines.started_by(sandbox.incarnation):
+            return machine
+        world.clock.sleep(0.1)
+    raise Unavailable(f"ECS does not show the task of sandbox {sandbox.id} yet")
+
+
+def _restore(world: World, checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
+    if checkpoint is None:
+        return None
+    url = world.blobs.url(checkpoint.key, CHECKPOINT_URL_LIVES)
+    return {"url": url, "size": checkpoint.size, "sha256": checkpoint.sha256}
+
+
+def _after(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sandbox:
+    return replace(sandbox, state=after(sandbox.state, event), changed_at=world.clock.now(), **changes)
+
+
+def _write(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sandbox:
+    """Apply a reported event, read anew where another write (labels, activity) came between."""
+    return _persist(world, sandbox, lambda s: _after(world, s, event, **changes))
+
+
+def _persist(world: World, sandbox: Sandbox, edit: Callable[[Sandbox], Sandbox]) -> Sandbox:
+    movement, incarnation = sandbox.movement, sandbox.incarnation
+    for _ in range(TRIES):
+        try:
+            return world.sandboxes.put(edit(sandbox))
+        except Stale:
+            pass
+        sandbox = world.sandboxes.get(sandbox.owner, sandbox.id)
+        if (sandbox.movement, sandbox.incarnation) != (movement, incarnation):
+            raise Conflict(f"sandbox {sandbox.id} has moved on: it is {sandbox.state}", state=sandbox.state)
+    raise Conflict(f"sandbox {sandbox.id} is written to by too many at once")
+
