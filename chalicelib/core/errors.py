@@ -1,17 +1,17 @@
 """The refusals of the core. A dialect gives each its status and shape; nobody else catches them.
 
-    Refused
-    ├── Invalid           the request is wrong in itself
-    ├── Unauthenticated   nobody we know is asking
-    ├── Forbidden         known, but not allowed
-    ├── NotFound          no such thing, or not the caller's
-    ├── Conflict          the thing's state, its name or another caller is in the way
-    │   └── Stale         it was written since it was read: read again
-    ├── LimitReached      a quota or a rate is used up
-    ├── TooLarge          more bytes than we take
-    ├── TimedOut          it did not happen within the time given
-    ├── Unsupported       we know what is meant and do not offer it
-    └── Unavailable       ours or AWS's fault; asking again may help
+Refused
+├── Invalid           the request is wrong in itself
+├── Unauthenticated   nobody we know is asking
+├── Forbidden         known, but not allowed
+├── NotFound          no such thing, or not the caller's
+├── Conflict          the thing's state, its name or another caller is in the way
+│   └── Stale         it was written since it was read: read again
+├── LimitReached      a quota or a rate is used up
+├── TooLarge          more bytes than we take
+├── TimedOut          it did not happen within the time given
+├── Unsupported       we know what is meant and do not offer it
+└── Unavailable       ours or AWS's fault; asking again may help
 """
 
 from collections.abc import Mapping

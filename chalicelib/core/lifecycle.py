@@ -134,7 +134,9 @@ def usable(sandbox: Sandbox) -> Sandbox:
     if sandbox.state is State.STARTED and sandbox.machine:
         return sandbox
     if sandbox.state in BOOTING:
-        raise TimedOut(f"sandbox {sandbox.id} is still {sandbox.state}; ask again when it is started", state=sandbox.state)
+        raise TimedOut(
+            f"sandbox {sandbox.id} is still {sandbox.state}; ask again when it is started", state=sandbox.state
+        )
     why = f" ({sandbox.reason})" if sandbox.reason else ""
     raise Conflict(f"sandbox {sandbox.id} is {sandbox.state}{why}; start it first", state=sandbox.state)
 
@@ -142,8 +144,10 @@ def usable(sandbox: Sandbox) -> Sandbox:
 def _moved(world: World, sandbox: Sandbox, event: Event) -> Sandbox:
     state = after(sandbox.state, event)
     movement = movements.name(sandbox.id, sandbox.version)
-    booting = {"incarnation": movement, "booted": False, "machine": None} if state in BOOTING else {}
-    return replace(sandbox, state=state, changed_at=world.clock.now(), movement=movement, reason=None, **booting)
+    changes: dict[str, Any] = {"state": state, "movement": movement, "changed_at": world.clock.now(), "reason": None}
+    if state in BOOTING:
+        changes |= {"incarnation": movement, "booted": False, "machine": None}
+    return replace(sandbox, **changes)
 
 
 def _known_image(world: World, image: str | None) -> str:

@@ -47,7 +47,9 @@ def fitting(wanted: Size) -> Size:
 def check_name(name: str) -> str:
     """The name, if it is one that a sandbox may have."""
     if not NAME.fullmatch(name):
-        raise Invalid(f"name must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit: {name[:80]!r}")
+        raise Invalid(
+            f"name must be 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit: {name[:80]!r}"
+        )
     return name
 
 

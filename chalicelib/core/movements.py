@@ -292,4 +292,3 @@ def _persist(world: World, sandbox: Sandbox, edit: Callable[[Sandbox], Sandbox])
         if (sandbox.movement, sandbox.incarnation) != (movement, incarnation):
             raise Conflict(f"sandbox {sandbox.id} has moved on: it is {sandbox.state}", state=sandbox.state)
     raise Conflict(f"sandbox {sandbox.id} is written to by too many at once")
-

@@ -37,8 +37,10 @@ def _due_event(world: World, sandbox: Sandbox) -> Event | None:
         idle = policy.stop_after_idle
         return Event.STOP if idle is not None and sandbox.active_at + idle <= now else None
     for span, event in ((policy.delete_after_stopped, Event.DELETE), (policy.archive_after_stopped, Event.ARCHIVE)):
-        if span is not None and sandbox.changed_at + span <= now and not (
-            event is Event.ARCHIVE and sandbox.state is State.ARCHIVED
+        if (
+            span is not None
+            and sandbox.changed_at + span <= now
+            and not (event is Event.ARCHIVE and sandbox.state is State.ARCHIVED)
         ):
             return event
     return None

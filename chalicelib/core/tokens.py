@@ -28,7 +28,11 @@ def read(secret: bytes, kind: str, token: str, *, now: datetime) -> dict[str, An
     """The claims of a token of this kind, or `Unauthenticated`: forged, of another kind, or out of time."""
     refusal = Unauthenticated(f"this {kind} token is not valid or no longer valid")
     body, _, signature = token.rpartition(".")
-    if len(token) > LONGEST or not token.isascii() or not hmac.compare_digest(_signature(secret, kind, body), signature):
+    if (
+        len(token) > LONGEST
+        or not token.isascii()
+        or not hmac.compare_digest(_signature(secret, kind, body), signature)
+    ):
         raise refusal
     claims: dict[str, Any] = json.loads(_decode(body.partition(".")[2]))
     if "until" in claims and claims.pop("until") <= now.timestamp():
