@@ -1,0 +1,152 @@
+"""The processes that the agent starts, and the reaping of all that are left to it.
+
+One place waits for every child: the agent is the sandbox's subreaper, so that daemons whose parents died become its
+children too, and no zombie stays. Only the event loop's thread may spawn.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user of the sandbox."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+
+@dataclass
+class Child:
+    """A started process, leader of its own group. `exited` gives its exit code; 128 + number if a signal ended it."""
+
+    pid: int
+    exited: "asyncio.Future[int]"
+
+    def signal_group(self, number: int) -> None:
+        """Signal every process of its group, also where the leader is gone."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+@dataclass
+class Children:
+    _running: dict[int, tuple["subprocess.Popen[bytes]", Child]] = field(default_factory=dict)
+
+    def watch(self) -> None:
+        """From now on reap. Must be called once, in the running loop, before the first `spawn`."""
+        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str,
+        env: Mapping[str, str],
+        person: Person,
+        stdin: int = subprocess.DEVNULL,
+        stdout: int = subprocess.DEVNULL,
+        stderr: int = subprocess.DEVNULL,
+        pass_fds: Sequence[int] = (),
+    ) -> Child:
+        """Start a program in a session of its own. Raises OSError where the system cannot."""
+        process = subprocess.Popen(
+            argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds,
+            start_new_session=True, **_identity(person),
+        )  # fmt: skip
+        _expose_to_oom_killer(process.pid)
+        child = Child(process.pid, asyncio.get_running_loop().create_future())
+        self._running[process.pid] = process, child
+        return child
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            if entry := self._running.pop(pid, None):
+                entry[0].returncode = code
+                if not entry[1].exited.done():
+                    entry[1].exited.set_result(code if code >= 0 else 128 - code)
+
+    async def end_all(self, grace: float) -> None:
+        """SIGTERM to every process below the agent, SIGKILL after `grace` seconds to what is left."""
+        for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 1.0)):
+            for pid in descendants(os.getpid()):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            if await _all_gone(patience):
+                return
+
+
+async def _all_gone(patience: float) -> bool:
+    deadline = asyncio.get_running_loop().time() + patience
+    while descendants(os.getpid()):
+        if asyncio.get_running_loop().time() >= deadline:
+            return False
+        await asyncio.sleep(0.02)
+    return True
+
+
+def _identity(person: Person) -> dict[str, object]:
+    # Asking for the identity we have would cost the vfork that subprocess uses otherwise.
+    if os.geteuid() != 0 or person.uid == 0:
+        return {}
+    return {"user": person.uid, "group": person.gid, "extra_groups": list(person.groups)}
+
+
+def _expose_to_oom_killer(pid: int) -> None:
+    # The kernel is to take the sandbox's processes before it takes the agent.
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "w") as file:
+        file.write("500")
+
+
+def shield_from_oom_killer() -> None:
+    """Keep the agent when memory runs out, where the container allows it."""
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("-1000")
+
+
+def descendants(pid: int) -> list[int]:
+    """Every living process below `pid`, zombies left out."""
+    children: dict[int, list[int]] = {}
+    for child, parent in _parents():
+        children.setdefault(parent, []).append(child)
+    found, queue = [], [pid]
+    while queue:
+        below = children.get(queue.pop(), [])
+        found += below
+        queue += below
+    return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for name in os.listdir("/proc"):
+        if name.isdigit() and (fields := stat_fields(int(name))) and fields[0] not in ("Z", "X"):
+            yield int(name), int(fields[1])
+
+
+def stat_fields(pid: int) -> list[str]:
+    """The fields of /proc/pid/stat from the state on (so `[1]` is the parent, `[3]` the session); empty if gone."""
+    try:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -1,0 +1,68 @@
+"""The table of everything that the agent answers, and the loop that serves it."""
+
+import asyncio
+import os
+import signal
+import time
+
+from agent import VERSION, processes, shapes
+from agent.boot import DAMAGED, Booted, Ended, hello
+from agent.children import shield_from_oom_killer
+from agent.control import Control
+from agent.machine import Machine, describe
+from agent.protocol import factory
+from agent.web import Application, Reply, Request, Route, Socket, answer
+
+
+async def health(machine: Machine, request: Request) -> Reply:
+    return answer({"status": "ok", "version": VERSION, "uptime_seconds": round(time.monotonic() - machine.started, 3)})
+
+
+async def info(machine: Machine, request: Request) -> Reply:
+    return answer(describe(machine))
+
+
+async def environment(machine: Machine, request: Request) -> Reply:
+    return answer(machine.environment())
+
+
+async def change_environment(machine: Machine, request: Request) -> Reply:
+    asked = await request.json({"set": (shapes.variables, {}), "unset": (shapes.list_of(shapes.word), [])})
+    machine.change(asked.set, asked.unset)
+    return answer(machine.environment())
+
+
+ROUTES: list[Route] = [
+    Route("GET", "/health", health, open=True),
+    Route("GET", "/info", info),
+    Route("GET", "/env", environment),
+    Route("PATCH", "/env", change_environment),
+    Route("POST", "/exec", processes.execute),
+]
+SOCKETS: list[Socket] = []
+
+
+async def serve(booted: Booted, control: Control) -> None:
+    """Listen, say hello, and serve until SIGTERM. Ends with an exit code where there is nothing to serve."""
+    if booted.problem is not None:
+        await asyncio.to_thread(hello, booted, 0, control)
+        raise Ended(DAMAGED, booted.problem)
+    machine, loop = booted.machine, asyncio.get_running_loop()
+    machine.children.watch()
+    shield_from_oom_killer()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    application = Application(machine, ROUTES, SOCKETS)
+    server = await loop.create_server(factory(application), machine.settings.host, machine.settings.port, backlog=1024)
+    port = server.sockets[0].getsockname()[1]
+    greeting = asyncio.create_task(asyncio.to_thread(hello, booted, port, control))
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((greeting, stopped), return_when=asyncio.FIRST_COMPLETED)
+    if greeting.done():
+        greeting.result()
+    await stopped
+    server.close()
+    await machine.children.end_all(grace=0.8)
+    # Whatever still runs in threads (an upload, a walk) is nobody's any more.
+    os._exit(0)
