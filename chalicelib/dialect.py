@@ -399,7 +399,7 @@ class Matcher:
         segments = path.strip("/").split("/")
         others = []
         for pattern, route in self._rows.get(len(segments), ()):
-            if all(p.startswith("{") and s or p == s for p, s in zip(pattern, segments, strict=True)):
+            if all((p.startswith("{") and s) or p == s for p, s in zip(pattern, segments, strict=True)):
                 if route.method == method:
                     return route, {p[1:-1]: unquote(s) for p, s in zip(pattern, segments, strict=True) if p[0:1] == "{"}
                 others.append(route.method)

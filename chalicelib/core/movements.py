@@ -115,7 +115,7 @@ def more_parts(world: World, token: str, *, first: int, count: int) -> Sequence[
     sandbox = _speaker(world, "agent", token)
     if not sandbox.upload:
         raise Conflict(f"sandbox {sandbox.id} is saving no checkpoint", state=sandbox.state)
-    if not (1 <= first and 1 <= count <= MOST_PARTS_AT_ONCE and first + count <= 10_001):
+    if not (first >= 1 and 1 <= count <= MOST_PARTS_AT_ONCE and first + count <= 10_001):
         raise Invalid(f"parts {first} to {first + count - 1}: at most {MOST_PARTS_AT_ONCE} at once, none above 10,000")
     key, _, upload = sandbox.upload.partition(" ")
     return world.blobs.part_urls(key, upload, first, count)
