@@ -108,3 +108,9 @@ def test_no_test_replaces_what_it_should_be_given() -> None:
     banned = "mock" + ".patch"
 
     assert not [p for p in modules("tests") if banned in p.read_text()]
+
+
+def test_the_diagram_in_the_documentation_is_the_table() -> None:
+    from chalicelib.core.states import diagram
+
+    assert diagram() in (ROOT / "docs" / "ARCHITECTURE.md").read_text()
