@@ -5,12 +5,13 @@ import os
 import signal
 import time
 
-from agent import VERSION, processes, shapes
+from agent import VERSION, processes, session_calls, shapes
 from agent.boot import DAMAGED, Booted, Ended, hello
 from agent.children import shield_from_oom_killer
 from agent.control import Control
 from agent.machine import Machine, describe
 from agent.protocol import factory
+from agent.sessions import forget as forget_sessions
 from agent.web import Application, Reply, Request, Route, Socket, answer
 
 
@@ -38,8 +39,19 @@ ROUTES: list[Route] = [
     Route("GET", "/env", environment),
     Route("PATCH", "/env", change_environment),
     Route("POST", "/exec", processes.execute),
+    Route("POST", "/sessions", session_calls.create),
+    Route("GET", "/sessions", session_calls.index),
+    Route("GET", "/sessions/{id}", session_calls.show),
+    Route("DELETE", "/sessions/{id}", session_calls.delete),
+    Route("POST", "/sessions/{id}/commands", session_calls.run),
+    Route("GET", "/sessions/{id}/commands/{command}", session_calls.command),
+    Route("GET", "/sessions/{id}/commands/{command}/output", session_calls.output),
+    Route("POST", "/sessions/{id}/commands/{command}/input", session_calls.feed),
+    Route("POST", "/sessions/{id}/commands/{command}/kill", session_calls.kill),
 ]
-SOCKETS: list[Socket] = []
+SOCKETS: list[Socket] = [
+    Socket("/sessions/{id}/commands/{command}/follow", session_calls.follow),
+]
 
 
 async def serve(booted: Booted, control: Control) -> None:
@@ -49,6 +61,7 @@ async def serve(booted: Booted, control: Control) -> None:
         raise Ended(DAMAGED, booted.problem)
     machine, loop = booted.machine, asyncio.get_running_loop()
     machine.children.watch()
+    forget_sessions(machine)
     shield_from_oom_killer()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -151,6 +151,22 @@ class Conversation:
         self.closed = True
         await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
+    async def until_closed(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work, ignoring what the caller says, until the caller closes."""
+        task, ended = asyncio.ensure_future(work), asyncio.ensure_future(self._deaf())
+        try:
+            await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+        finally:
+            ended.cancel()
+            task.cancel()
+            await asyncio.wait((task, ended))
+
+    async def _deaf(self) -> None:
+        async for _ in self.incoming():
+            pass
+
     async def incoming(self) -> AsyncIterator[bytes]:
         """What the caller sends, text as UTF-8, until it closes."""
         while (message := await self.receive())["type"] != "websocket.disconnect":
