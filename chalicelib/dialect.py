@@ -4,6 +4,7 @@ A dialect is data. A field of a request has one of four fates: mapped to a word 
 it in the table), pinned to what we offer (`Only`), or refused, because no table names it. Nothing is dropped in silence.
 """
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -272,8 +273,11 @@ Action: TypeAlias = Callable[[World, Call], Any]
 class Relay:
     """A call that the sandbox's agent answers, carried by the edge. `{slots}` come from the route's path.
 
-    `send`: what the agent gets: the parsed fields as JSON or as a query, or the request's bytes as they come.
+    `path` may have slots for fields of the query and body too, and a query of its own for what is always so.
+    `send`: what the agent gets: the parsed fields, those of the query and of the body together, as JSON or as a query; or
+    the request's bytes as they come, with the fields as a query.
     `receive`: what the caller gets: the agent's JSON in the route's shape, its bytes as they come, or nothing.
+    `headers`: on the reply to the caller, over the agent's.
     """
 
     method: str
@@ -344,7 +348,7 @@ class Pick:
     choose: Callable[[Call], Relay | Socket]
 
 
-STATUSES: Mapping[type[Refused], int] = {
+STATUSES: Mapping[type[Refused] | str, int] = {
     errors.Invalid: 400,
     errors.Unauthenticated: 401,
     errors.Forbidden: 403,
@@ -366,12 +370,18 @@ class Dialect:
     name: str
     routes: tuple[Route, ...]
     error: Callable[[Refused, int, Request], Mapping[str, Any]]
-    statuses: Mapping[type[Refused], int] = field(default_factory=dict)
+    statuses: Mapping[type[Refused] | str, int] = field(default_factory=dict)  # by error, or by an agent's code
     headers: Mapping[str, str] = field(default_factory=dict)  # on every reply
 
     def status(self, refused: Refused) -> int:
-        """This dialect's status for a refusal."""
-        return {**STATUSES, **self.statuses}[type(refused)]
+        """This dialect's status for a refusal. What an agent refused has the agent's code in its details."""
+        statuses = {**STATUSES, **self.statuses}
+        return statuses.get(refused.details.get("code", ""), statuses[type(refused)])
+
+    @functools.cached_property
+    def matcher(self) -> "Matcher":
+        """What finds its routes."""
+        return Matcher(self.routes)
 
 
 def bearer(request: Request) -> str | None:
@@ -386,9 +396,9 @@ SLOT = re.compile(r"{(\w+)}")
 class Matcher:
     """Finds the route of a method and path: literal segments win over slots, the earlier row over the later."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, routes: Iterable[Route]) -> None:
         self._rows: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
-        for route in dialect.routes:
+        for route in routes:
             segments = tuple(route.path.strip("/").split("/"))
             self._rows.setdefault(len(segments), []).append((segments, route))
         for rows in self._rows.values():

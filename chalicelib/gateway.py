@@ -3,6 +3,7 @@
 import functools
 import importlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.core import access, errors
@@ -12,7 +13,6 @@ from chalicelib.core.world import World
 from chalicelib.dialect import (
     Call,
     Dialect,
-    Matcher,
     Reply,
     Request,
     Route,
@@ -38,16 +38,11 @@ def dialect_named(name: str) -> Dialect:
     return dialect
 
 
-@functools.cache
-def _matcher(name: str) -> Matcher:
-    return Matcher(dialect_named(name))
-
-
 def answer(world: World, name: str, request: Request) -> Reply:
     """The reply to a request in this dialect. Every refusal becomes the dialect's error; anything else is ours to log."""
     dialect = dialect_named(name)
     try:
-        route, call = admit(world, name, request)
+        route, call = admit(world, dialect, request)
         if route.on_edge:
             raise errors.Unsupported(f"{request.method} {request.path[:200]} is served by {world.settings.url}")
         return told(dialect, route, call, route.act(world, call))  # type: ignore[operator]
@@ -55,18 +50,31 @@ def answer(world: World, name: str, request: Request) -> Reply:
         return refusal(dialect, request, refused)
 
 
-def admit(world: World, name: str, request: Request) -> tuple[Route, Call]:
+def admit(world: World, dialect: Dialect, request: Request) -> tuple[Route, Call]:
     """The route of a request and the call that it makes, once its caller is known and allowed and its fields are right."""
-    route, params = _matcher(name).match(request.method, request.path)
+    route, params = dialect.matcher.match(request.method, request.path)
+    caller = caller_of(world, route, request)
+    return route, understood(world, dialect, route, params, caller, request)
+
+
+def caller_of(world: World, route: Route, request: Request) -> Caller:
+    """Whoever asks, if the route is for them: `Unauthenticated` or `Forbidden` where it is not."""
     caller = NOBODY if route.open else access.identify(world, bearer(request))
     caller.must(route.needs)
-    return route, Call(
+    return caller
+
+
+def understood(
+    world: World, dialect: Dialect, route: Route, params: Mapping[str, str], caller: Caller, request: Request
+) -> Call:
+    """The call that a request makes, or `Invalid` for a field that the route's tables do not take."""
+    return Call(
         caller=caller,
         params=params,
         query=parse_query(route.query, request.query),
         body={} if route.body is None else parse(route.body, json_of(request)),
         request=request,
-        url=f"{world.settings.url}/{name}",
+        url=f"{world.settings.url}/{dialect.name}",
     )
 
 
