@@ -12,6 +12,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 _SET_CHILD_SUBREAPER = 36
 
@@ -105,7 +106,7 @@ async def _all_gone(patience: float) -> bool:
     return True
 
 
-def _identity(person: Person) -> dict[str, object]:
+def _identity(person: Person) -> dict[str, Any]:
     # Asking for the identity we have would cost the vfork that subprocess uses otherwise.
     if os.geteuid() != 0 or person.uid == 0:
         return {}

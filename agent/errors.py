@@ -16,6 +16,7 @@ STATUS = {
     "gone": 410,
     "too_large": 413,
     "unsupported": 415,
+    "unsatisfiable": 416,
     "busy": 429,
     "failed": 500,
     "unreachable": 502,

@@ -56,10 +56,11 @@ class Machine:
     def root(self) -> str:
         return self.settings.root
 
-    def path(self, given: str) -> str:
+    def path(self, given: str, *, follow: bool = True) -> str:
         """The absolute path meant by `given`: `~` is the home, relative is to the work dir.
 
-        Where the sandbox is a folder, every path is inside it, and one that links lead out of it is refused.
+        Where the sandbox is a folder, every path is inside it, and one that links lead out of it is refused; with
+        `follow=False` the last word may be such a link, since it is the link itself that is meant.
         """
         if given == "~" or given.startswith("~/"):
             given = self.person.home + given[1:]
@@ -68,7 +69,7 @@ class Machine:
             return "/" + path.lstrip("/")
         if not within(self.root, path):
             path = os.path.normpath(self.root + "/" + path.lstrip("/"))
-        if not within(os.path.realpath(self.root), os.path.realpath(path)):
+        if not within(self.root, os.path.realpath(path if follow else os.path.dirname(path))) and path != self.root:
             raise Refusal("forbidden", f"{named(given)} leads out of the sandbox.")
         return path
 

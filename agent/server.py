@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from agent import VERSION, processes, session_calls, shapes
+from agent import VERSION, content, files, processes, searching, session_calls, shapes
 from agent.boot import DAMAGED, Booted, Ended, hello
 from agent.children import shield_from_oom_killer
 from agent.control import Control
@@ -48,6 +48,20 @@ ROUTES: list[Route] = [
     Route("GET", "/sessions/{id}/commands/{command}/output", session_calls.output),
     Route("POST", "/sessions/{id}/commands/{command}/input", session_calls.feed),
     Route("POST", "/sessions/{id}/commands/{command}/kill", session_calls.kill),
+    Route("GET", "/files", files.index),
+    Route("DELETE", "/files", files.delete),
+    Route("GET", "/files/info", files.show),
+    Route("GET", "/files/content", content.download),
+    Route("HEAD", "/files/content", content.download),
+    Route("PUT", "/files/content", content.put),
+    Route("POST", "/files/upload", content.upload),
+    Route("POST", "/files/download", content.download_many),
+    Route("POST", "/files/folder", files.make_folder),
+    Route("GET", "/files/find", searching.find),
+    Route("GET", "/files/search", searching.search),
+    Route("POST", "/files/replace", searching.replace),
+    Route("POST", "/files/move", files.move),
+    Route("POST", "/files/permissions", files.set_permissions),
 ]
 SOCKETS: list[Socket] = [
     Socket("/sessions/{id}/commands/{command}/follow", session_calls.follow),

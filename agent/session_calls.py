@@ -110,7 +110,7 @@ async def follow(machine: Machine, request: Request, conversation: Conversation)
 
     async def tell() -> None:
         async for stream, chunk in command.spool.chunks(offset, follow=True):
-            await conversation.bytes(bytes((stream,)) + chunk)
+            await conversation.binary(bytes((stream,)) + chunk)
         await conversation.close()
 
     await conversation.until_closed(tell())

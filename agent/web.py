@@ -141,7 +141,7 @@ class Conversation:
     async def accept(self) -> None:
         await self.send({"type": "websocket.accept"})
 
-    async def bytes(self, chunk: bytes) -> None:
+    async def binary(self, chunk: bytes) -> None:
         await self.send({"type": "websocket.send", "bytes": chunk})
 
     async def text(self, document: Any) -> None:
@@ -194,8 +194,8 @@ class Application:
         except Refusal as refusal:
             reply = answer(refusal.body(), refusal.status)
         except OSError as problem:
-            refusal = from_system(problem)
-            reply = answer(refusal.body(), refusal.status)
+            system = from_system(problem)
+            reply = answer(system.body(), system.status)
         await _deliver(reply, send)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
@@ -271,7 +271,8 @@ async def _deliver(reply: Reply, send: Send) -> None:
         if reply.status != 204:
             headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        return await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body})
+        return
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     async with contextlib.aclosing(body):
         async for chunk in body:

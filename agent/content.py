@@ -1,0 +1,263 @@
+"""What is in files, up and down, as streams: nothing is held in memory, and no file is ever seen half written."""
+
+import asyncio
+import json
+import mimetypes
+import os
+import re
+import secrets
+import stat
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Any
+
+from agent import shapes
+from agent.errors import Refusal, from_system, named
+from agent.files import make_parents
+from agent.machine import Machine
+from agent.multipart import Multipart, Part
+from agent.web import Reply, Request, answer
+
+BOUNDARY = "DAYTONA-FILE-BOUNDARY"
+
+_CHUNK = 1024 * 1024
+_SMALL = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A regular file that is open for reading."""
+
+    file: int
+    status: os.stat_result
+
+    @property
+    def size(self) -> int:
+        return self.status.st_size
+
+    @property
+    def etag(self) -> bytes:
+        return b'"%x-%x-%x"' % (self.status.st_mtime_ns, self.status.st_size, self.status.st_ino)
+
+    async def read(self, begin: int, end: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `begin` to `end`; closes the file. Ends early only where the file was cut meanwhile."""
+        try:
+            while begin < end:
+                size = min(_CHUNK, end - begin)
+                read = os.pread(self.file, size, begin) if size <= _SMALL else await asyncio.to_thread(os.pread, self.file, size, begin)
+                if not read:
+                    return
+                begin += len(read)
+                yield read
+        finally:
+            os.close(self.file)
+
+
+async def download(machine: Machine, request: Request) -> Reply:
+    opened = _open(machine.path(request.query({"path": (shapes.word, shapes.REQUIRED)}).path))
+    if opened.size == 0:
+        return _unsized(opened)
+    headers = [(b"content-type", b"application/octet-stream"), (b"accept-ranges", b"bytes"), (b"etag", opened.etag)]
+    headers.append((b"last-modified", formatdate(opened.status.st_mtime, usegmt=True).encode()))
+    if request.headers.get(b"if-none-match") == opened.etag:
+        os.close(opened.file)
+        return Reply(304, b"", tuple(headers))
+    begin, end = _range(request, opened)
+    if (begin, end) != (0, opened.size):
+        headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, opened.size)))
+    headers.append((b"content-length", b"%d" % (end - begin)))
+    return Reply(206 if end - begin != opened.size else 200, opened.read(begin, end), tuple(headers))
+
+
+def _unsized(opened: Opened) -> Reply:
+    """An empty file, or one of the kernel's, which claim to be empty and are not."""
+    with open(opened.file, "rb") as file:
+        return Reply(200, file.read(_CHUNK), ((b"content-type", b"application/octet-stream"), (b"etag", opened.etag)))
+
+
+def _open(path: str) -> Opened:
+    # Without O_NONBLOCK a FIFO would be waited for.
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(file)
+    if stat.S_ISREG(status.st_mode):
+        return Opened(file, status)
+    os.close(file)
+    raise Refusal("invalid", f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}.")
+
+
+def _range(request: Request, opened: Opened) -> tuple[int, int]:
+    """The span that is asked for; everything where it is not, or cannot be understood."""
+    size = opened.size
+    match = re.fullmatch(rb"bytes=(\d{0,18})-(\d{0,18})", request.headers.get(b"range", b""))
+    if not match or match[0] == b"bytes=-" or request.headers.get(b"if-range", opened.etag) != opened.etag:
+        return 0, size
+    first, last = match.groups()
+    begin = int(first) if first else max(0, size - int(last))
+    end = min(size, int(last) + 1) if first and last else size
+    if begin >= end:
+        os.close(opened.file)
+        raise Refusal("unsatisfiable", f"The file has {size} bytes; there is no such range in it.", size=size)
+    return begin, end
+
+
+async def put(machine: Machine, request: Request) -> Reply:
+    fields = {"mode": (shapes.permissions, None), "make_parents": (shapes.flag, True)}
+    asked = request.query({"path": (shapes.word, shapes.REQUIRED), **fields})
+    draft = Draft(machine, machine.path(asked.path), parents=asked.make_parents, mode=asked.mode)
+    return answer(await draft.write(request.stream()))
+
+
+async def upload(machine: Machine, request: Request) -> Reply:
+    written, paths = [], {}
+    if path := request.query({"path": (shapes.word, None)}).path:
+        paths["file"] = path
+    async for part in Multipart(request.headers.get(b"content-type", b""), request.stream()).parts():
+        if match := re.fullmatch(r"(files\[\d{1,9}\]\.)?path", part.name):
+            paths[f"{match[1] or ''}file"] = shapes.word(part.name, await _field(part))
+        elif re.fullmatch(r"(files\[\d{1,9}\]\.)?file", part.name):
+            if part.name not in paths:
+                raise Refusal("invalid", f"{part.name} came before its path.")
+            draft = Draft(machine, machine.path(paths.pop(part.name)))
+            written.append(await draft.write(part.chunks()))
+        else:
+            raise Refusal("invalid", f"Unknown part {part.name[:100]!a}; known are files[i].path, files[i].file, path and file.")
+    if paths and path is None:
+        raise Refusal("invalid", f"{next(iter(paths))[:100]} is missing.")
+    return answer({"files": written})
+
+
+async def _field(part: Part) -> str:
+    value = bytearray()
+    async for chunk in part.chunks():
+        value += chunk
+        if len(value) > 65536:
+            raise Refusal("too_large", f"{part.name} has more than 65536 bytes.")
+    return os.fsdecode(bytes(value))
+
+
+class Draft:
+    """A file being written beside its destination, which it replaces when it is complete.
+
+    A link is written through. A file that is there keeps its owner, and its mode where none is given.
+    """
+
+    def __init__(self, machine: Machine, path: str, *, parents: bool = True, mode: int | None = None) -> None:
+        self._path = os.path.realpath(path)
+        self._machine, self._asked_mode = machine, mode
+        folder, name = os.path.split(self._path)
+        if parents:
+            make_parents(machine, folder)
+        self._old = _regular(self._path)
+        self._beside = os.path.join(folder, f".{os.fsdecode(os.fsencode(name)[:100])}.{secrets.token_hex(6)}")
+        self._file = os.open(self._beside, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    async def write(self, chunks: AsyncIterator[bytes]) -> dict[str, Any]:
+        """Write all chunks and put the file in its place; whatever fails, nothing is left beside it."""
+        try:
+            try:
+                size = await self._fill(chunks)
+                self._dress()
+            finally:
+                os.close(self._file)
+            await self._place()
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(self._beside)
+            raise
+        return {"path": self._path, "size": size}
+
+    async def _fill(self, chunks: AsyncIterator[bytes]) -> int:
+        size, waiting = 0, bytearray()
+        async for chunk in chunks:
+            waiting += chunk
+            if len(waiting) >= _CHUNK:
+                size += len(waiting)
+                # In a thread: a full page cache makes writers wait, and nobody else should.
+                await asyncio.to_thread(_write_all, self._file, bytes(waiting))
+                waiting.clear()
+        _write_all(self._file, bytes(waiting))
+        return size + len(waiting)
+
+    def _dress(self) -> None:
+        if os.geteuid() == 0:
+            owner = self._old or self._machine.person
+            os.fchown(self._file, *((owner.st_uid, owner.st_gid) if isinstance(owner, os.stat_result) else (owner.uid, owner.gid)))
+        kept = stat.S_IMODE(self._old.st_mode) if self._old else 0o644
+        os.fchmod(self._file, kept if self._asked_mode is None else self._asked_mode)
+
+    async def _place(self) -> None:
+        try:
+            os.rename(self._beside, self._path)
+        except OSError:
+            # A file that the engine has mounted, such as /etc/hosts, cannot be replaced but can be filled.
+            if not os.path.ismount(self._path):
+                raise
+            await asyncio.to_thread(_copy, self._beside, self._path)
+            os.unlink(self._beside)
+
+
+def _regular(path: str) -> os.stat_result | None:
+    """The file that is to be replaced, if there is one; refuses what is not a file."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        raise Refusal("invalid", f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}.")
+    return status
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _copy(source: str, target: str) -> None:
+    with open(source, "rb") as reader, open(target, "wb") as writer:
+        while chunk := reader.read(_CHUNK):
+            writer.write(chunk)
+
+
+async def download_many(machine: Machine, request: Request) -> Reply:
+    paths = (await request.json({"paths": (shapes.list_of(shapes.word, least=1), shapes.REQUIRED)})).paths
+    kind = f"multipart/form-data; boundary={BOUNDARY}".encode()
+    return Reply(200, _parts(machine, paths), ((b"content-type", kind),))
+
+
+async def _parts(machine: Machine, paths: list[str]) -> AsyncGenerator[bytes, None]:
+    for path in paths:
+        try:
+            opened = _open(machine.path(path))
+        except (Refusal, OSError) as problem:
+            refusal = problem if isinstance(problem, Refusal) else from_system(problem)
+            body = json.dumps({**refusal.body(), "status": refusal.status}).encode()
+            yield _part_head("error", path, "application/json", len(body)) + body + b"\r\n"
+            continue
+        kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+        yield _part_head("file", path, kind, opened.size)
+        async for chunk in _exactly(opened):
+            yield chunk
+        yield b"\r\n"
+    yield f"--{BOUNDARY}--\r\n".encode()
+
+
+async def _exactly(opened: Opened) -> AsyncGenerator[bytes, None]:
+    """The announced number of bytes; a file that was cut meanwhile breaks the reply instead of faking an end."""
+    sent = 0
+    async for chunk in opened.read(0, opened.size):
+        sent += len(chunk)
+        yield chunk
+    if sent != opened.size:
+        raise Refusal("failed", "A file became shorter while it was read.")
+
+
+def _part_head(name: str, path: str, kind: str, size: int) -> bytes:
+    shown = os.fsencode(path).translate(None, b"\r\n").replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    return (
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"; filename="'.encode()
+        + shown
+        + f'"\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n'.encode()
+    )
