@@ -3,8 +3,8 @@
 import functools
 import importlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from chalicelib.core import access, errors
 from chalicelib.core.access import Caller
@@ -26,6 +26,9 @@ DIALECTS = ("daytona",)
 """The names of the dialects, each a module of `chalicelib.dialects` with a `DIALECT`. The sixth is added here."""
 
 LARGEST_BODY = 1024 * 1024
+Answerer: TypeAlias = Callable[[World, str, Request], Reply]
+"""Answers a request below the path's first segment, which it is given."""
+
 NOBODY = Caller(owner="", user="", permissions=frozenset())
 
 
@@ -112,8 +115,8 @@ def json_of(request: Request) -> Any:
         raise Invalid(f"the body is not JSON: {problem}") from None
 
 
-def chalice_answer(request: Any, world: World) -> Any:
-    """Chalice's request in, Chalice's response out. The first segment of the path is the dialect."""
+def chalice_answer(request: Any, world: World, answerer: Answerer = answer) -> Any:
+    """Chalice's request in, Chalice's response out. The first segment of the path is whose request it is: a dialect's."""
     from chalice.app import Response
 
     # Not request.path: Chalice takes that from the resource, which for a greedy route is only its pattern.
@@ -127,8 +130,9 @@ def chalice_answer(request: Any, world: World) -> Any:
         source=request.context.get("identity", {}).get("sourceIp", ""),
         id=request.context.get("requestId", ""),
     )
-    reply = answer(world, name, ours)
-    return Response(body=reply.body, status_code=reply.status, headers=dict(reply.headers))
+    reply = answerer(world, name, ours)
+    # Chalice takes bytes for binary content types alone, and here all is text.
+    return Response(body=reply.body.decode(), status_code=reply.status, headers=dict(reply.headers))
 
 
 def _all_values(request: Any) -> dict[str, list[str]]:

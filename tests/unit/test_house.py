@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "chalicelib.dialects": {"chalicelib.core", "chalicelib.dialect", "chalicelib.dialects"},
     "chalicelib.gateway": {"chalicelib.core", "chalicelib.dialect", "chalicelib.dialects"},
     "chalicelib.agent_api": {"chalicelib.core", "chalicelib.dialect"},
+    "chalicelib.tasks": {"chalicelib.core"},
     "chalicelib.frames": set(),
     "chalicelib.aws": {"chalicelib.core", "chalicelib.aws"},
     "chalicelib.wiring": {"chalicelib.core", "chalicelib.aws"},
