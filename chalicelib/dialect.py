@@ -331,7 +331,7 @@ class Route:
     shape: Shape | Callable[[Any, Call], Any] | None = None
     body: Body | None = None
     query: Body = field(default_factory=dict)
-    status: int = 200
+    status: "int | Callable[[Any, Call], int]" = 200
     needs: str = ""  # the permission, beyond being known
     open: bool = False  # for anybody, known or not
 

@@ -85,10 +85,11 @@ def told(dialect: Dialect, route: Route, call: Call, value: Any) -> Reply:
     """What an action (or an agent) returned, in the shape of its route."""
     if isinstance(value, Reply):
         return value
+    status = route.status(value, call) if callable(route.status) else route.status
     if route.shape is None:
-        return Reply(route.status, b"", dialect.headers)
+        return Reply(status, b"", dialect.headers)
     body = route.shape(value, call) if callable(route.shape) else render(route.shape, value, call)
-    return json_reply(dialect, route.status, body)
+    return json_reply(dialect, status, body)
 
 
 def refusal(dialect: Dialect, request: Request, refused: Refused) -> Reply:

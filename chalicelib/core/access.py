@@ -18,7 +18,7 @@ PERMISSIONS = frozenset(
     for verb, things in {
         "write": ("sandboxes", "images", "volumes", "registries"),
         "delete": ("sandboxes", "images", "volumes", "registries"),
-        "read": ("audit",),
+        "read": ("audit", "volumes"),
         "manage": ("keys", "organization"),
     }.items()
     for thing in things
