@@ -18,21 +18,21 @@ NOT_OURS = 78
 UNREACHABLE = 69
 DAMAGED = 65
 
-ANSWER = {
-    "agent_token": (shapes.word, shapes.REQUIRED),
-    "env": (shapes.variables, {}),
-    "user": (shapes.word, None),
-    "home": (shapes.word, None),
-    "work_dir": (shapes.word, None),
-    "restore": (lambda name, value: shapes.parse(value, RESTORE), None),
-    "volumes": (shapes.list_of(lambda name, value: value), []),
-}
 RESTORE = {
     "url": (shapes.word, shapes.REQUIRED),
     "size": (shapes.whole(0, 2**63 - 1), shapes.REQUIRED),
     "sha256": (shapes.word, shapes.REQUIRED),
 }
 
+ANSWER = {
+    "agent_token": (shapes.word, shapes.REQUIRED),
+    "env": (shapes.variables, {}),
+    "user": (shapes.word, None),
+    "home": (shapes.word, None),
+    "work_dir": (shapes.word, None),
+    "restore": (lambda _, value: shapes.parse(value, RESTORE), None),
+    "volumes": (shapes.list_of(lambda _, value: value), []),
+}
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +70,9 @@ def settings(environ: Mapping[str, str]) -> Settings:
 
 def boot(given: Settings, born_ns: int, control: Control) -> Booted:
     """Ask the control plane who we are and make the machine so. Ends with 78 where it does not know us."""
-    status, document = _asked(control, "/agent/boot", given.boot_token, {"sandbox": given.sandbox, "agent_version": VERSION})
+    status, document = _asked(
+        control, "/agent/boot", given.boot_token, {"sandbox": given.sandbox, "agent_version": VERSION}
+    )
     if status != 200:
         raise Ended(NOT_OURS, f"the control plane answered {status} to boot: {document.get('message', '')}")
     try:

@@ -46,7 +46,11 @@ class Opened:
         try:
             while begin < end:
                 size = min(_CHUNK, end - begin)
-                read = os.pread(self.file, size, begin) if size <= _SMALL else await asyncio.to_thread(os.pread, self.file, size, begin)
+                read = (
+                    os.pread(self.file, size, begin)
+                    if size <= _SMALL
+                    else await asyncio.to_thread(os.pread, self.file, size, begin)
+                )
                 if not read:
                     return
                 begin += len(read)
@@ -84,7 +88,9 @@ def _open(path: str) -> Opened:
     if stat.S_ISREG(status.st_mode):
         return Opened(file, status)
     os.close(file)
-    raise Refusal("invalid", f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}.")
+    raise Refusal(
+        "invalid", f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}."
+    )
 
 
 def _range(request: Request, opened: Opened) -> tuple[int, int]:
@@ -122,7 +128,9 @@ async def upload(machine: Machine, request: Request) -> Reply:
             draft = Draft(machine, machine.path(paths.pop(part.name)))
             written.append(await draft.write(part.chunks()))
         else:
-            raise Refusal("invalid", f"Unknown part {part.name[:100]!a}; known are files[i].path, files[i].file, path and file.")
+            raise Refusal(
+                "invalid", f"Unknown part {part.name[:100]!a}; known are files[i].path, files[i].file, path and file."
+            )
     if paths and path is None:
         raise Refusal("invalid", f"{next(iter(paths))[:100]} is missing.")
     return answer({"files": written})
@@ -183,7 +191,10 @@ class Draft:
     def _dress(self) -> None:
         if os.geteuid() == 0:
             owner = self._old or self._machine.person
-            os.fchown(self._file, *((owner.st_uid, owner.st_gid) if isinstance(owner, os.stat_result) else (owner.uid, owner.gid)))
+            os.fchown(
+                self._file,
+                *((owner.st_uid, owner.st_gid) if isinstance(owner, os.stat_result) else (owner.uid, owner.gid)),
+            )
         kept = stat.S_IMODE(self._old.st_mode) if self._old else 0o644
         os.fchmod(self._file, kept if self._asked_mode is None else self._asked_mode)
 
@@ -205,7 +216,9 @@ def _regular(path: str) -> os.stat_result | None:
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(status.st_mode):
-        raise Refusal("invalid", f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}.")
+        raise Refusal(
+            "invalid", f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}."
+        )
     return status
 
 

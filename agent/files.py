@@ -53,7 +53,9 @@ async def delete(machine: Machine, request: Request) -> Reply:
 
 
 async def move(machine: Machine, request: Request) -> Reply:
-    asked = await request.json({"source": (shapes.word, shapes.REQUIRED), "destination": (shapes.word, shapes.REQUIRED)})
+    asked = await request.json(
+        {"source": (shapes.word, shapes.REQUIRED), "destination": (shapes.word, shapes.REQUIRED)}
+    )
     source, target = machine.path(asked.source, follow=False), machine.path(asked.destination, follow=False)
     os.lstat(source)
     if os.path.isdir(target):

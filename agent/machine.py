@@ -1,5 +1,6 @@
 """The machine that the agent keeps: who its user is, where paths lead, which environment its processes get."""
 
+import asyncio
 import grp
 import os
 import pwd
@@ -51,6 +52,7 @@ class Machine:
     sessions: "dict[str, Session]" = field(default_factory=dict)
     terminals: "dict[str, Terminal]" = field(default_factory=dict)
     checkpoints: "dict[str, Saving]" = field(default_factory=dict)
+    errands: "set[asyncio.Task[None]]" = field(default_factory=set)
 
     @property
     def root(self) -> str:
@@ -101,7 +103,9 @@ class Machine:
     def own(self, path: str | int) -> None:
         """Give what the agent just created to the sandbox's user."""
         if os.geteuid() == 0:
-            os.chown(path, self.person.uid, self.person.gid, **({"follow_symlinks": False} if isinstance(path, str) else {}))
+            os.chown(
+                path, self.person.uid, self.person.gid, **({"follow_symlinks": False} if isinstance(path, str) else {})
+            )
 
     def awake(self) -> None:
         """Refuse new processes while the sandbox is being stopped."""
@@ -127,12 +131,23 @@ def person(name: str) -> Person:
 
 def default_shell() -> str:
     """bash where there is one, else sh."""
-    return next((shell for shell in ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash") if os.path.exists(shell)), "/bin/sh")
+    return next(
+        (shell for shell in ("/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash") if os.path.exists(shell)), "/bin/sh"
+    )
 
 
 def inherited(environ: Mapping[str, str]) -> dict[str, str]:
     """What the image's own environment gives to processes: nothing of ours, of the engine's or of our Python's."""
-    ours = ("SANDBAR_", "ECS_", "AWS_CONTAINER_", "AWS_EXECUTION_ENV", "PYTHONHOME", "PYTHONPATH", "PYTHONDONTWRITE", "PYTHONUNBUFFERED")
+    ours = (
+        "SANDBAR_",
+        "ECS_",
+        "AWS_CONTAINER_",
+        "AWS_EXECUTION_ENV",
+        "PYTHONHOME",
+        "PYTHONPATH",
+        "PYTHONDONTWRITE",
+        "PYTHONUNBUFFERED",
+    )
     return {name: value for name, value in environ.items() if not name.startswith(ours)}
 
 

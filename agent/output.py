@@ -58,4 +58,9 @@ class Captured:
         self.both.add(chunk)
 
     def document(self) -> dict[str, Any]:
-        return {"stdout": self.stdout.text(), "stderr": self.stderr.text(), "output": self.both.text(), "truncated": bool(self.both.cut)}
+        return {
+            "stdout": self.stdout.text(),
+            "stderr": self.stderr.text(),
+            "output": self.both.text(),
+            "truncated": bool(self.both.cut),
+        }

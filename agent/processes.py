@@ -53,7 +53,11 @@ async def execute(machine: Machine, request: Request) -> Reply:
 def finished(outcome: Outcome, timeout: float | None) -> dict[str, Any]:
     """The outcome as a document; refuses as `timeout`, with what was said until then, if the time was up."""
     if outcome.exit_code is None:
-        raise Refusal("timeout", f"The command did not end within {timeout:g} seconds and was killed.", **outcome.captured.document())
+        raise Refusal(
+            "timeout",
+            f"The command did not end within {timeout:g} seconds and was killed.",
+            **outcome.captured.document(),
+        )
     return outcome.document()
 
 
@@ -76,16 +80,16 @@ async def run(
     pipes = _Pipes()
     began = time.monotonic()
     try:
-        child = _spawned(machine, argv, pipes, cwd=cwd, env=env, person=person or machine.person, stdin=stdin, pass_fds=pass_fds)
+        child = _spawned(
+            machine, argv, pipes, cwd=cwd, env=env, person=person or machine.person, stdin=stdin, pass_fds=pass_fds
+        )
         code = child if isinstance(child, int) else await _ended(child, timeout, pipes)
     finally:
         pipes.close()
     return Outcome(code, pipes.captured, int((time.monotonic() - began) * 1000))
 
 
-def _spawned(
-    machine: Machine, argv: Sequence[str], pipes: "_Pipes", *, stdin: bytes, **how: Any
-) -> "Child | int":
+def _spawned(machine: Machine, argv: Sequence[str], pipes: "_Pipes", *, stdin: bytes, **how: Any) -> "Child | int":
     source = _source(stdin)
     try:
         return machine.children.spawn(argv, stdin=source, stdout=pipes.ends[1], stderr=pipes.ends[2], **how)

@@ -47,7 +47,8 @@ async def search(machine: Machine, request: Request) -> Reply:
 
 def _limited(found: Iterator[Any]) -> tuple[list[Any], bool]:
     """As many as we give, and whether there may be more. None stands for another file looked at."""
-    deadline, kept = time.monotonic() + PATIENCE, []
+    deadline = time.monotonic() + PATIENCE
+    kept: list[Any] = []
     for item in found:
         if len(kept) == MOST or time.monotonic() > deadline:
             return kept, True

@@ -33,6 +33,18 @@ async def change_environment(machine: Machine, request: Request) -> Reply:
     return answer(machine.environment())
 
 
+async def save_checkpoint(machine: Machine, request: Request) -> Reply:
+    from agent.checkpoint import saving  # rarely needed, and zstandard is not small
+
+    return await saving.save(machine, request)
+
+
+async def show_checkpoint(machine: Machine, request: Request) -> Reply:
+    from agent.checkpoint import saving
+
+    return await saving.show(machine, request)
+
+
 ROUTES: list[Route] = [
     Route("GET", "/health", health, open=True),
     Route("GET", "/info", info),
@@ -62,6 +74,8 @@ ROUTES: list[Route] = [
     Route("POST", "/files/replace", searching.replace),
     Route("POST", "/files/move", files.move),
     Route("POST", "/files/permissions", files.set_permissions),
+    Route("POST", "/checkpoints", save_checkpoint),
+    Route("GET", "/checkpoints/{id}", show_checkpoint),
 ]
 SOCKETS: list[Socket] = [
     Socket("/sessions/{id}/commands/{command}/follow", session_calls.follow),

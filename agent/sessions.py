@@ -105,7 +105,9 @@ class Session:
         for command in finished[: max(0, len(self.commands) + 1 - MOST_COMMANDS)]:
             self._release(self.commands.pop(command.id))
         if len(self.commands) >= MOST_COMMANDS:
-            raise Refusal("busy", f"Session {self.id[:100]!a} has {MOST_COMMANDS} commands waiting; let some end first.")
+            raise Refusal(
+                "busy", f"Session {self.id[:100]!a} has {MOST_COMMANDS} commands waiting; let some end first."
+            )
 
     async def _work(self) -> None:
         while True:
@@ -119,7 +121,9 @@ class Session:
 
     async def _run(self, command: Command) -> int:
         if command.timed_out or self._shell.child.exited.done():
-            command.spool.append(STDERR, b"The command was not started: its time was up, or the session's shell had ended.\n")
+            command.spool.append(
+                STDERR, b"The command was not started: its time was up, or the session's shell had ended.\n"
+            )
             return NOT_STARTED
         self._prepare(command)
         command.began = time.clock_gettime(time.CLOCK_BOOTTIME) - 1 / os.sysconf("SC_CLK_TCK")
@@ -188,7 +192,9 @@ class Session:
             await asyncio.sleep(0.005)  # queued behind another command
         while content:
             if command.done.is_set() or command.stdin is None:
-                raise Refusal("conflict", f"Command {command.id[:100]!a} takes no input: it has ended, or it was started without.")
+                raise Refusal(
+                    "conflict", f"Command {command.id[:100]!a} takes no input: it has ended, or it was started without."
+                )
             try:
                 content = content[os.write(command.stdin, content[:65536]) :]
             except BlockingIOError:

@@ -55,7 +55,9 @@ class Request:
 
     def query(self, fields: Mapping[str, tuple[Read, Any]]) -> SimpleNamespace:
         """The query's fields; undecodable bytes of a path survive as surrogates."""
-        pairs = parse_qsl(self.scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="surrogateescape")
+        pairs = parse_qsl(
+            self.scope["query_string"].decode("latin-1"), keep_blank_values=True, errors="surrogateescape"
+        )
         return parse({name: value for name, value in pairs if value}, fields)
 
     async def json(self, fields: Mapping[str, tuple[Read, Any]]) -> SimpleNamespace:
