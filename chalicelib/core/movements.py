@@ -32,6 +32,15 @@ def name(id: str, version: int) -> str:
     return f"{id}-{version + 1}"
 
 
+def moved(world: World, sandbox: Sandbox, event: Event) -> Sandbox:
+    """The sandbox as an event that somebody asks for will leave it, to be written and then set off; or `Conflict`."""
+    state, movement = after(sandbox.state, event), name(sandbox.id, sandbox.version)
+    changes: dict[str, Any] = {"state": state, "movement": movement, "changed_at": world.clock.now(), "reason": None}
+    if state in BOOTING:
+        changes |= {"incarnation": movement, "booted": False, "machine": None}
+    return replace(sandbox, **changes)
+
+
 def set_off(world: World, sandbox: Sandbox) -> Sandbox:
     """Start the workflow of its present movement; again is harmless.
 
@@ -57,20 +66,25 @@ def agent_token(world: World, sandbox: Sandbox) -> str:
 
 
 def boot(world: World, token: str) -> Mapping[str, Any]:
-    """Answer a machine's first call: who it is, what to restore, the environment it gives to processes."""
-    sandbox = _speaker(world, "boot", token)
-    if sandbox.booted:
-        raise Conflict("this boot token was used before")
-    if sandbox.state not in BOOTING:
+    """Answer a machine's first call: who it is, what to restore, the environment it gives to processes.
+
+    A machine that was restarted with its disk shows its agent token instead, and has nothing to restore.
+    """
+    again = token.startswith("agent.")
+    sandbox = _speaker(world, "agent" if again else "boot", token)
+    if sandbox.state not in BOOTING and not (again and sandbox.state is State.STARTED):
         raise Conflict(f"sandbox {sandbox.id} is {sandbox.state} and needs no machine", state=sandbox.state)
-    sandbox = world.sandboxes.put(replace(sandbox, booted=True))
+    if sandbox.booted and not again:
+        raise Conflict("this boot token was used before")
+    if not again:
+        sandbox = world.sandboxes.put(replace(sandbox, booted=True))
     return {
         "agent_token": agent_token(world, sandbox),
         "env": dict(sandbox.env),
         "user": sandbox.user,
         "home": None,
         "work_dir": None,
-        "restore": _restore(world, sandbox.checkpoint),
+        "restore": None if again else _restore(world, sandbox.checkpoint),
         "volumes": [],
     }
 
@@ -95,9 +109,9 @@ def save(world: World, owner: str, id: str, movement: str, task_token: str) -> N
     key = f"checkpoints/{owner}/{id}/{movement}"
     upload = world.blobs.begin(key)
     sandbox = _persist(world, sandbox, lambda s: replace(s, upload=f"{key} {upload}"))
-    world.agents.ask(
-        machine_of(sandbox).address,
-        agent_token(world, sandbox),
+    ask_agent(
+        world,
+        sandbox,
         "POST",
         "/checkpoints",
         {
@@ -159,24 +173,34 @@ def settle(world: World, owner: str, id: str, movement: str) -> None:
 
 
 def give_up(world: World, owner: str, id: str, movement: str, reason: str) -> None:
-    """The workflow failed: the row says so, in words for a person, and what can be saved stays where it is."""
+    """The workflow failed: the row says so, in words for a person, and what can be saved stays where it is.
+
+    Machines that this movement brought up and that are not the sandbox's are stopped: nobody else knows of them.
+    """
     try:
         sandbox = world.sandboxes.get(owner, id)
+        if sandbox.movement == movement and sandbox.state in MOVING:
+            sandbox = _write(world, sandbox, Event.FAIL, reason=reason)
+        if sandbox.incarnation == movement and sandbox.machine:
+            return
     except NotFound:
-        return
-    if sandbox.movement == movement and sandbox.state in MOVING:
-        _write(world, sandbox, Event.FAIL, reason=reason)
+        pass
+    world.machines.stop_all(movement, reason)
 
 
 def lost(world: World, task: str, movement: str, reason: str) -> None:
-    """A task ended by itself: if it was the machine of a started sandbox, that sandbox has failed and says why."""
-    id = movement.rpartition("-")[0]
+    """A task ended by itself: if a sandbox had or awaited that machine, it has failed and says why.
+
+    A start may have been tried twice: it fails with the last of its machines.
+    """
     try:
-        sandbox = world.sandboxes.get(world.sandboxes.owner_of(id), id)
+        sandbox = world.sandboxes.incarnated(movement)
     except NotFound:
         return
     if sandbox.state is State.STARTED and sandbox.machine and sandbox.machine.task == task:
         _write(world, sandbox, Event.LOST, reason=reason, machine=None)
+    elif sandbox.state in BOOTING and sandbox.incarnation == movement and not world.machines.started_by(movement):
+        _write(world, sandbox, Event.FAIL, reason=reason)
 
 
 def rejoin(world: World, sandbox: Sandbox) -> bool:
@@ -184,7 +208,7 @@ def rejoin(world: World, sandbox: Sandbox) -> bool:
     if sandbox.state is not State.FAILED or not sandbox.machine:
         return False
     try:
-        world.agents.ask(sandbox.machine.address, agent_token(world, sandbox), "GET", "/health", {})
+        ask_agent(world, sandbox, "GET", "/health", {})
     except Refused:
         world.machines.stop(sandbox.machine.task, "its sandbox is brought back from a checkpoint")
         return False
@@ -222,6 +246,11 @@ def deadline(sandbox: Sandbox) -> datetime | None:
     if policy.expires_at and sandbox.state is not State.DELETED:
         times.append(policy.expires_at)
     return min(times, default=None)
+
+
+def ask_agent(world: World, sandbox: Sandbox, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Its agent's answer to a small question; the agent's refusal, or `Unavailable` where it cannot be reached."""
+    return world.agents.ask(machine_of(sandbox).address, agent_token(world, sandbox), method, path, body)
 
 
 def machine_of(sandbox: Sandbox) -> Machine:

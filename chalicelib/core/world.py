@@ -6,10 +6,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chalicelib.core.access import Key
 from chalicelib.core.sandbox import Filter, Machine, Page, Sandbox
+
+if TYPE_CHECKING:
+    from chalicelib.core.pools import Pool
 
 
 class Sandboxes(Protocol):
@@ -17,6 +20,12 @@ class Sandboxes(Protocol):
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Write a new one and take its name, both or neither; `Conflict` where its name or id is taken."""
+
+    def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
+        """Write a new one in the place of a warm machine, whose row and name go, all or nothing.
+
+        `Stale` where the warm one was written since it was read, `Conflict` where the new one's name is taken.
+        """
 
     def put(self, sandbox: Sandbox) -> Sandbox:
         """Write it if its version still holds, else raise `Stale`; return it with the next version."""
@@ -29,6 +38,9 @@ class Sandboxes(Protocol):
 
     def owner_of(self, id: str) -> str:
         """The organization of a sandbox known by its id alone, else `NotFound`. May lag a second behind `add`."""
+
+    def incarnated(self, incarnation: str) -> Sandbox:
+        """The sandbox whose machine this start movement brought up, or is to, else `NotFound`. May lag a second."""
 
     def list(self, owner: str, where: Filter, *, after: str | None = None, limit: int = 100) -> Page:
         """At most `limit` that fit, newest first, from after the cursor; `Invalid` for a cursor that is not ours."""
@@ -93,6 +105,9 @@ class Machines(Protocol):
     def stop(self, task: str, reason: str) -> None:
         """Stop a task; nothing where it is already gone."""
 
+    def stop_all(self, movement: str, reason: str) -> None:
+        """Stop every task that a start movement brought up, those without an address too."""
+
 
 class Blobs(Protocol):
     """S3: checkpoints. Sandboxes reach it by URLs alone, each good for one object, one verb and a while."""
@@ -140,6 +155,7 @@ class Settings:
     secret: bytes  # at least 32 random bytes: every token is signed under it
     url: str  # the one address, without a slash at the end
     default_image: str = "default"
+    pools: "tuple[Pool, ...]" = ()  # the machines that are kept warm
 
 
 @dataclass(frozen=True)

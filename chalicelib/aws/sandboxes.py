@@ -1,0 +1,198 @@
+"""The sandboxes in DynamoDB. Calls: get, put, touch, owner_of and a page 1 each; named and due 2; add and bury 1 transaction."""
+
+import functools
+import json
+import operator
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from pynamodb.expressions.condition import Condition
+from pynamodb.transactions import TransactWrite
+
+from chalicelib.aws.errors import turning
+from chalicelib.aws.plain import build, plain
+from chalicelib.aws.tables import NameRow, SandboxRow, Tables, TombstoneRow
+from chalicelib.core import movements
+from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale
+from chalicelib.core.ids import is_id
+from chalicelib.core.sandbox import Filter, Page, Sandbox
+from chalicelib.core.states import State
+
+WAITS = "yes"  # the one value of the attribute: all that wait lie together, in the order of their deadlines
+COLUMNS = ("owner", "id", "name", "state", "version", "labels", "active_at")  # equal to what `plain` says of them
+FILTERED_AT_ONCE = 1000
+
+
+class DynamoSandboxes:
+    """`Sandboxes`, kept by DynamoDB."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._rows = tables.sandboxes
+
+    def add(self, sandbox: Sandbox) -> Sandbox:
+        """Both rows in one transaction: a name without a sandbox, or one without a name, cannot be."""
+        saved = replace(sandbox, version=sandbox.version + 1)
+        taken = Conflict(f"the name {sandbox.name} is taken", name=sandbox.name)
+        exists = Conflict(f"sandbox {sandbox.id} exists")
+        with (
+            turning(ConditionalCheckFailed_0=exists, ConditionalCheckFailed_1=taken, TransactionConflict_1=taken),
+            TransactWrite(connection=self._tables.connection) as write,
+        ):
+            write.save(self._row(saved), condition=SandboxRow.id.does_not_exist())
+            write.save(self._name(saved), condition=NameRow.name.does_not_exist())
+        return saved
+
+    def put(self, sandbox: Sandbox) -> Sandbox:
+        """One conditional write."""
+        saved, stale = replace(sandbox, version=sandbox.version + 1), _stale(sandbox)
+        with turning(ConditionalCheckFailedException=stale, TransactionConflictException=stale):
+            self._row(saved).save(condition=SandboxRow.version == sandbox.version)
+        return saved
+
+    def get(self, owner: str, id: str) -> Sandbox:
+        """One consistent read."""
+        with turning():
+            try:
+                return _sandbox(self._rows.get(owner, id, consistent_read=True))
+            except self._rows.DoesNotExist:
+                raise NotFound(f"sandbox {id[:80]} not found") from None
+
+    def named(self, owner: str, name: str) -> Sandbox:
+        """The name's row says the id. One that is buried between the two reads is not found."""
+        with turning():
+            try:
+                row = self._tables.names.get(owner, name, consistent_read=True)
+            except self._tables.names.DoesNotExist:
+                raise NotFound(f"sandbox {name[:80]} not found") from None
+        return self.get(owner, row.id)
+
+    def owner_of(self, id: str) -> str:
+        """From the index, which holds the keys alone."""
+        with turning():
+            rows = list(self._rows.by_id.query(id, limit=1))
+        if not rows:
+            raise NotFound(f"sandbox {id[:80]} not found")
+        return str(rows[0].owner)
+
+    def list(self, owner: str, where: Filter, *, after: str | None = None, limit: int = 100) -> Page:
+        """Newest first is backwards by id. One more than the page holds is read, to know whether another page follows."""
+        if after is not None and not is_id(after):
+            raise Invalid(f"not a cursor of ours: {after[:80]!r}")
+        fits = _fits(where)
+        with turning():
+            rows = list(
+                self._rows.query(
+                    owner,
+                    None if after is None else SandboxRow.id < after,
+                    fits,
+                    consistent_read=True,
+                    scan_index_forward=False,
+                    limit=limit + 1,
+                    page_size=limit + 1 if fits is None else FILTERED_AT_ONCE,
+                )
+            )
+        items = tuple(_sandbox(row) for row in rows[:limit])
+        return Page(items, items[-1].id if len(rows) > limit else None)
+
+    def count(self, owner: str, where: Filter) -> int:
+        """A query that returns no rows; a call for each MB of them."""
+        with turning():
+            return self._rows.count(owner, filter_condition=_fits(where), consistent_read=True)
+
+    def due(self, now: datetime, limit: int = 100) -> Sequence[Sandbox]:
+        """The index says which, a consistent read what they are by now."""
+        with turning():
+            waiting = self._rows.by_deadline.query(WAITS, SandboxRow.deadline <= _milliseconds(now), limit=limit)
+            keys = [(row.owner, row.id) for row in waiting]
+            rows = {(row.owner, row.id): row for row in self._rows.batch_get(keys, consistent_read=True)}
+        found = (_sandbox(rows[key]) for key in keys if key in rows)
+        return [sandbox for sandbox in found if (deadline := movements.deadline(sandbox)) and deadline <= now]
+
+    def touch(self, sandbox: Sandbox, now: datetime) -> None:
+        """One conditional update. The deadline follows from the policy, so the policy must be the one that was read."""
+        touched = replace(sandbox, active_at=now)
+        unchanged = (SandboxRow.state == State.STARTED.value) & (SandboxRow.policy == _json(sandbox.policy))
+        row = self._rows(owner=sandbox.owner, id=sandbox.id)
+        actions = [SandboxRow.active_at.set(plain(now)), SandboxRow.version.add(1), *_alarm(touched)]
+        try:
+            with turning(ConditionalCheckFailedException=_stale(sandbox), TransactionConflictException=_stale(sandbox)):
+                row.update(actions=actions, condition=unchanged)
+        except Stale:
+            return
+
+    def bury(self, sandbox: Sandbox, until: datetime) -> None:
+        """Three rows in one transaction."""
+        stale = _stale(sandbox)
+        with (
+            turning(ConditionalCheckFailed_0=stale, TransactionConflict_0=stale),
+            TransactWrite(connection=self._tables.connection) as write,
+        ):
+            write.delete(self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version)
+            write.delete(self._name(sandbox), condition=NameRow.id == sandbox.id)
+            write.save(self._tombstone(sandbox, until))
+
+    def tombstone(self, owner: str, id: str) -> Sandbox:
+        """DynamoDB takes days to remove what has expired, so that is looked at here."""
+        with turning():
+            try:
+                row = self._tables.tombstones.get(owner, id)
+            except self._tables.tombstones.DoesNotExist:
+                row = None
+        if row is None or row.expires <= time.time():
+            raise NotFound(f"sandbox {id[:80]} not found")
+        return build(Sandbox, json.loads(row.body))
+
+    def _row(self, sandbox: Sandbox) -> SandboxRow:
+        said = plain(sandbox)
+        columns = {name: said.pop(name) for name in COLUMNS}
+        columns["policy"] = _json(sandbox.policy)
+        del said["policy"]
+        deadline = movements.deadline(sandbox)
+        alarm = {"waits": WAITS, "deadline": _milliseconds(deadline)} if deadline else {}
+        return self._rows(**columns, **alarm, body=_json(said))
+
+    def _name(self, sandbox: Sandbox) -> NameRow:
+        return self._tables.names(owner=sandbox.owner, name=sandbox.name, id=sandbox.id)
+
+    def _tombstone(self, sandbox: Sandbox, until: datetime) -> TombstoneRow:
+        return self._tables.tombstones(
+            owner=sandbox.owner, id=sandbox.id, body=_json(sandbox), expires=int(until.timestamp())
+        )
+
+
+def _sandbox(row: SandboxRow) -> Sandbox:
+    columns = {name: getattr(row, name) for name in COLUMNS}
+    columns["labels"] = row.labels.attribute_values
+    return build(Sandbox, {**json.loads(row.body), **columns, "policy": json.loads(row.policy)})
+
+
+def _fits(where: Filter) -> Condition | None:
+    conditions = [SandboxRow.labels[key] == value for key, value in where.labels.items()]
+    if where.states:
+        conditions.append(SandboxRow.state.is_in(*sorted(where.states)))
+    if where.name_prefix:
+        conditions.append(SandboxRow.name.startswith(where.name_prefix))
+    return functools.reduce(operator.and_, conditions) if conditions else None
+
+
+def _alarm(sandbox: Sandbox) -> list[Any]:
+    deadline = movements.deadline(sandbox)
+    if deadline is None:
+        return [SandboxRow.waits.remove(), SandboxRow.deadline.remove()]
+    return [SandboxRow.waits.set(WAITS), SandboxRow.deadline.set(_milliseconds(deadline))]
+
+
+def _stale(sandbox: Sandbox) -> Stale:
+    return Stale(f"sandbox {sandbox.id} was changed meanwhile")
+
+
+def _milliseconds(time: datetime) -> int:
+    return int(time.timestamp() * 1000)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)

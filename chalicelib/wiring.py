@@ -1,0 +1,59 @@
+"""Builds the World from the environment, once a process, when it is first needed. Alone joins the core and AWS.
+
+| variable | what it says |
+|---|---|
+| SANDBAR_TABLES | what the names of the tables begin with |
+| SANDBAR_SECRET or SANDBAR_SECRET_ARN | the text under which tokens are signed, or the secret in Secrets Manager that holds it |
+| SANDBAR_BUCKET | the bucket of the checkpoints |
+| SANDBAR_CLUSTER | the ECS cluster of the sandboxes |
+| SANDBAR_WORKFLOWS | what the ARNs of the state machines begin with |
+| SANDBAR_URL | the one address, which callers know |
+| SANDBAR_CONTROL | where agents find the control plane; by default the same |
+"""
+
+import functools
+import os
+
+from chalicelib.core.world import Settings, World
+
+SHORTEST_SECRET = 32
+
+
+@functools.cache
+def world() -> World:
+    """The World of this process."""
+    # Imported here: botocore takes longer to import than everything else together.
+    from chalicelib.aws.agents import HttpAgents
+    from chalicelib.aws.blobs import S3Blobs
+    from chalicelib.aws.clients import Clients
+    from chalicelib.aws.clock import SystemClock
+    from chalicelib.aws.keys import DynamoKeys
+    from chalicelib.aws.machines import EcsMachines
+    from chalicelib.aws.sandboxes import DynamoSandboxes
+    from chalicelib.aws.secret import secret_text
+    from chalicelib.aws.tables import open_tables
+    from chalicelib.aws.workflows import StepFunctions
+
+    clients, url = Clients(), os.environ["SANDBAR_URL"].rstrip("/")
+    tables = open_tables(os.environ["SANDBAR_TABLES"], clients)
+    return World(
+        sandboxes=DynamoSandboxes(tables),
+        keys=DynamoKeys(tables),
+        workflows=StepFunctions(
+            clients, machines=os.environ["SANDBAR_WORKFLOWS"], control=os.environ.get("SANDBAR_CONTROL") or url
+        ),
+        machines=EcsMachines(clients, cluster=os.environ["SANDBAR_CLUSTER"]),
+        blobs=S3Blobs(clients, bucket=os.environ["SANDBAR_BUCKET"]),
+        agents=HttpAgents(),
+        clock=SystemClock(),
+        settings=Settings(
+            secret=_long_enough(os.environ.get("SANDBAR_SECRET") or secret_text(clients, os.environ["SANDBAR_SECRET_ARN"])),
+            url=url,
+        ),
+    )
+
+
+def _long_enough(secret: str) -> bytes:
+    if len(secret) < SHORTEST_SECRET:
+        raise ValueError(f"the secret has {len(secret)} characters; tokens are signed under at least {SHORTEST_SECRET}")
+    return secret.encode()

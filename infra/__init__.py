@@ -1,0 +1,1 @@
+"""What is deployed: templates, workflows and images."""
