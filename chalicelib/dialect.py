@@ -82,6 +82,7 @@ class Only:
 
 
 Body: TypeAlias = Mapping[str, tuple[str, Parser] | Needed | Only | None]
+"""What becomes of each field. Under an empty name of ours it is only looked at: wrong is refused, right is set aside."""
 
 
 def parse(table: Body, raw: Any) -> dict[str, Any]:
@@ -106,6 +107,7 @@ def parse(table: Body, raw: Any) -> dict[str, Any]:
             continue
         name, parser = (fate.name, fate.parser) if isinstance(fate, Needed) else fate
         out[name] = _parsed(wire, parser, value)
+    out.pop("", None)
     return out
 
 
@@ -274,8 +276,8 @@ class Relay:
     """A call that the sandbox's agent answers, carried by the edge. `{slots}` come from the route's path.
 
     `path` may have slots for fields of the query and body too, and a query of its own for what is always so.
-    `send`: what the agent gets: the parsed fields, those of the query and of the body together, as JSON or as a query; or
-    the request's bytes as they come, with the fields as a query.
+    `send`: what the agent gets: the parsed fields, those of the query and of the body together, as JSON or (always where
+    the method is GET) as a query; or the request's bytes as they come, with the fields as a query.
     `receive`: what the caller gets: the agent's JSON in the route's shape, its bytes as they come, or nothing.
     `headers`: on the reply to the caller, over the agent's.
     """
