@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from chalice import Chalice
-from chalice.app import CloudWatchEvent, Rate, Response
+from chalice.app import Chalice, CloudWatchEvent, Rate
 
 from chalicelib import agent_api, events, gateway, journal, tasks
 from chalicelib.core import sweep
@@ -22,11 +21,11 @@ def health() -> dict[str, str]:
 
 
 @app.route("/agent/{path+}", methods=["POST"], content_types=["*/*"])
-def agent() -> Response:
+def agent() -> Any:
     return gateway.chalice_answer(app.current_request, world(), agent_api.answer)
 
 
-def dialect() -> Response:
+def dialect() -> Any:
     return gateway.chalice_answer(app.current_request, world())
 
 

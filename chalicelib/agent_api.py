@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core import errors, movements
+from chalicelib.core import checkpoints, errors, movements
 from chalicelib.core.errors import Invalid, NotFound, Refused, TooLarge, Unauthenticated
 from chalicelib.core.world import World
 from chalicelib.dialect import Body, Needed, Reply, Request, bearer, boolean, list_of, parse, some_text, text, whole
 
 LARGEST_BODY = 4 * 1024 * 1024  # a checkpoint of 10,000 parts names them all
-MOST_PARTS = 10_000
 
 CODES: Mapping[type[Refused], tuple[int, str]] = {
     errors.Invalid: (400, "invalid"),
@@ -60,13 +59,13 @@ def _hello(world: World, said: Said) -> Mapping[str, Any]:
 
 
 def _parts(world: World, said: Said) -> Mapping[str, Any]:
-    urls = movements.more_parts(world, said.token, first=said.fields["first"], count=said.fields["count"])
+    urls = checkpoints.more_parts(world, said.token, first=said.fields["first"], count=said.fields["count"])
     return {"part_urls": list(urls)}
 
 
 def _saved(world: World, said: Said) -> Mapping[str, Any]:
     fields = said.fields
-    movements.saved(
+    checkpoints.saved(
         world,
         said.token,
         checkpoint=fields["checkpoint"],
@@ -101,7 +100,7 @@ def _sha256(value: Any) -> str:
 
 
 PART: Body = {
-    "number": Needed("number", whole(1, MOST_PARTS)),
+    "number": Needed("number", whole(1, checkpoints.MOST_PARTS)),
     "etag": Needed("etag", some_text),
     "size": None,  # the store knows how long the whole became
 }
@@ -128,8 +127,8 @@ CALLS: Mapping[str, tuple[Body, Callable[[World, Said], Mapping[str, Any]]]] = {
         {
             "sandbox": None,
             "checkpoint": None,  # a sandbox saves one at a time
-            "from": Needed("first", whole(1, MOST_PARTS)),
-            "count": Needed("count", whole(1, movements.MOST_PARTS_AT_ONCE)),
+            "from": Needed("first", whole(1, checkpoints.MOST_PARTS)),
+            "count": Needed("count", whole(1, checkpoints.MOST_PARTS_AT_ONCE)),
         },
         _parts,
     ),
@@ -138,7 +137,7 @@ CALLS: Mapping[str, tuple[Body, Callable[[World, Said], Mapping[str, Any]]]] = {
             "sandbox": None,
             "checkpoint": Needed("checkpoint", some_text),
             "task_token": ("task_token", text),
-            "parts": ("parts", list_of(_part, most=MOST_PARTS)),
+            "parts": ("parts", list_of(_part, most=checkpoints.MOST_PARTS)),
             "size": ("size", whole(0, 2**53)),
             "sha256": ("sha256", _sha256),
             "files": None,  # for the log

@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
-from chalicelib.core import movements
+from chalicelib.core import checkpoints, movements
 from chalicelib.core.errors import Refused
 from chalicelib.core.world import World
 
@@ -30,7 +31,7 @@ def save(world: World, event: Mapping[str, Any]) -> None:
     """Have the disk saved. The workflow waits for the token, so whatever goes wrong here is told through it."""
     token = event["task_token"]
     try:
-        movements.save(world, event["owner"], event["id"], event["movement"], token)
+        checkpoints.save(world, event["owner"], event["id"], event["movement"], token)
     except Refused as refused:
         world.workflows.fail(token, f"the disk could not be saved: {refused.message}")
     except Exception:
@@ -59,8 +60,6 @@ def readable(workflow: str, error: Mapping[str, Any]) -> str:
         return cause
     if (workflow, name) in REASONS:
         return REASONS[workflow, name]
-    try:
+    with suppress(ValueError, TypeError, KeyError):
         cause = json.loads(cause)["errorMessage"]
-    except (ValueError, TypeError, KeyError):
-        pass
     return f"{name}: {cause[:LONGEST_CAUSE]}" if cause else name or "the workflow failed without saying why"

@@ -3,17 +3,22 @@
 | variable | what it says |
 |---|---|
 | SANDBAR_TABLES | what the names of the tables begin with |
-| SANDBAR_SECRET or SANDBAR_SECRET_ARN | the text under which tokens are signed, or the secret in Secrets Manager that holds it |
+| SANDBAR_SECRET | the text under which tokens are signed |
+| SANDBAR_SECRET_ARN | or else the secret in Secrets Manager that holds it |
 | SANDBAR_BUCKET | the bucket of the checkpoints |
 | SANDBAR_CLUSTER | the ECS cluster of the sandboxes |
 | SANDBAR_WORKFLOWS | what the ARNs of the state machines begin with |
 | SANDBAR_URL | the one address, which callers know |
 | SANDBAR_CONTROL | where agents find the control plane; by default the same |
+| SANDBAR_WARM | how many machines of the default image and size are kept warm; by default none |
 """
 
 import functools
 import os
 
+from chalicelib.core.limits import fitting
+from chalicelib.core.pools import Pool
+from chalicelib.core.sandbox import Size
 from chalicelib.core.world import Settings, World
 
 SHORTEST_SECRET = 32
@@ -47,10 +52,17 @@ def world() -> World:
         agents=HttpAgents(),
         clock=SystemClock(),
         settings=Settings(
-            secret=_long_enough(os.environ.get("SANDBAR_SECRET") or secret_text(clients, os.environ["SANDBAR_SECRET_ARN"])),
+            secret=_long_enough(
+                os.environ.get("SANDBAR_SECRET") or secret_text(clients, os.environ["SANDBAR_SECRET_ARN"])
+            ),
             url=url,
+            pools=_pools(int(os.environ.get("SANDBAR_WARM") or 0)),
         ),
     )
+
+
+def _pools(count: int) -> tuple[Pool, ...]:
+    return (Pool(image=Settings.default_image, size=fitting(Size()), count=count),) if count else ()
 
 
 def _long_enough(secret: str) -> bytes:

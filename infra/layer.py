@@ -42,7 +42,16 @@ def make(requirements: Path, target: Path, *, cache: Path) -> None:
 
 def _fetch(requirements: Path, libraries: Path) -> None:
     """All pure Python, so that one layer serves every architecture and version; pip is told to refuse anything else."""
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-compile"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--no-compile",
+    ]
     pure = ["--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none"]
     subprocess.run([*pip, *pure, "--target", str(libraries), "-r", str(requirements)], check=True)
 

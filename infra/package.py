@@ -88,7 +88,7 @@ def completed(template: Template, keys: dict[str, str]) -> Template:
                 resource["Properties"].pop(name, None)
             resource["Properties"]["CodeUri"] = _in_bucket(keys["code.zip"])
     ours = YAMLTemplateSerializer().load_template((ROOT / "infra" / "template.yaml").read_text())
-    whole = merged(template, ours)
+    whole: Template = merged(template, ours)
     for resource in whole["Resources"].values():
         if uri := resource["Properties"].pop("DefinitionUri", None):
             resource["Properties"]["Definition"] = json.loads((ROOT / "infra" / uri).read_text())
@@ -104,13 +104,8 @@ def merged(under: Any, over: Any) -> Any:
 
 
 def dumped(template: Template) -> str:
-    """As YAML without aliases, which CloudFormation does not take."""
-
-    class Plain(yaml.SafeDumper):
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
-
-    return yaml.dump(template, Dumper=Plain, sort_keys=False, width=120)
+    """As YAML, through JSON, so that nothing occurs twice: CloudFormation takes no aliases."""
+    return str(yaml.safe_dump(json.loads(json.dumps(template)), sort_keys=False, width=120))
 
 
 def pack_code(deployment: Path, target: Path) -> None:

@@ -5,31 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.core import errors
-from chalicelib.core.errors import Refused, Unavailable
+from chalicelib.core.agent_errors import from_agent
+from chalicelib.core.errors import Unavailable
 
 TIMEOUT_SECONDS = 10.0
 LONGEST_ANSWER = 4 * 1024 * 1024
-
-REFUSALS: dict[str, type[Refused]] = {
-    "invalid": errors.Invalid,
-    "unauthorized": errors.Unavailable,  # our token is not its token: another machine has this address now
-    "forbidden": errors.Forbidden,
-    "not_found": errors.NotFound,
-    "timeout": errors.TimedOut,
-    "conflict": errors.Conflict,
-    "gone": errors.Conflict,
-    "too_large": errors.TooLarge,
-    "unsupported": errors.Unsupported,
-    "busy": errors.LimitReached,
-    "failed": errors.Unavailable,
-    "full": errors.LimitReached,
-    "unreachable": errors.Unavailable,
-    "git_auth": errors.Forbidden,
-    "git_conflict": errors.Conflict,
-    "git_failed": errors.Invalid,
-}
-"""What each of the agent's error codes is to the core (docs/AGENT.md, Errors)."""
 
 
 class HttpAgents:
@@ -64,7 +44,6 @@ def _told(status: int, raw: bytes) -> Mapping[str, Any]:
         answer = None
     if not isinstance(answer, dict):
         raise Unavailable(f"the sandbox's answer of status {status} is not a JSON object")
-    if status < 400:
-        return answer
-    refusal = REFUSALS.get(str(answer.get("error")), Unavailable)
-    raise refusal(str(answer.get("message", f"the sandbox answered with status {status}"))[:4096])
+    if status >= 400:
+        raise from_agent(answer, status)
+    return answer

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
@@ -48,7 +47,7 @@ def _ours(problem: Exception, ours: dict[str, Refused]) -> Refused | None:
     if not isinstance(cause, ClientError):
         silent = isinstance(cause, BotoCoreError)
         return Unavailable("AWS does not answer just now; ask again") if silent else None
-    for code in _codes(cause.response):
+    for code in [*_reasons(problem), cause.response["Error"]["Code"]]:
         if code in ours:
             return ours[code]
         if code in BUSY:
@@ -57,8 +56,7 @@ def _ours(problem: Exception, ours: dict[str, Refused]) -> Refused | None:
     return TooLarge("the sandbox's description is longer than what is kept for one") if too_large else None
 
 
-def _codes(response: Any) -> list[str]:
-    """The error's code; for a transaction those of its parts, numbered, such as ConditionalCheckFailed_1."""
-    code = response["Error"]["Code"]
-    reasons = enumerate(response.get("CancellationReasons", []))
-    return [f"{reason['Code']}_{n}" for n, reason in reasons if reason.get("Code", "None") != "None"] + [code]
+def _reasons(problem: Exception) -> list[str]:
+    """Why a transaction was cancelled: a code for each part that was in the way, numbered: ConditionalCheckFailed_1."""
+    reasons = getattr(problem, "cancellation_reasons", ())
+    return [f"{reason.code}_{n}" for n, reason in enumerate(reasons) if reason]

@@ -24,7 +24,9 @@ class EcsMachines:
             return None
         with turning():
             described = self._client.describe_tasks(cluster=self._cluster, tasks=tasks)["tasks"]
-        found = (Machine(task["taskArn"], f"{address}:{AGENT_PORT}") for task in described if (address := _address(task)))
+        found = (
+            Machine(task["taskArn"], f"{address}:{AGENT_PORT}") for task in described if (address := _address(task))
+        )
         return next(found, None)
 
     def stop(self, task: str, reason: str) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar, Union
@@ -33,11 +33,13 @@ def plain(value: Any) -> Any:
 
 def build(kind: type[T], said: Mapping[str, Any]) -> T:
     """The dataclass that was said. Fields that it does not have are passed over, fields not said keep their defaults."""
-    return kind(**{name: _built(hint, said[name]) for name, hint in _hints(kind).items() if name in said})
+    return kind(
+        **{name: _built(hint, said[name]) for name, hint in _hints(typing.cast(Hashable, kind)).items() if name in said}
+    )
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 

@@ -1,4 +1,7 @@
-"""The sandboxes in DynamoDB. Calls: get, put, touch, owner_of and a page 1 each; named and due 2; add and bury 1 transaction."""
+"""The sandboxes in DynamoDB.
+
+Calls: get, put, touch, owner_of and a page of a list 1 each; named, incarnated and due 2; add, claim and bury 1 transaction.
+"""
 
 import functools
 import json
@@ -35,15 +38,29 @@ class DynamoSandboxes:
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Both rows in one transaction: a name without a sandbox, or one without a name, cannot be."""
-        saved = replace(sandbox, version=sandbox.version + 1)
-        taken = Conflict(f"the name {sandbox.name} is taken", name=sandbox.name)
-        exists = Conflict(f"sandbox {sandbox.id} exists")
+        saved, taken, exists = replace(sandbox, version=sandbox.version + 1), _taken(sandbox), _exists(sandbox)
         with (
             turning(ConditionalCheckFailed_0=exists, ConditionalCheckFailed_1=taken, TransactionConflict_1=taken),
             TransactWrite(connection=self._tables.connection) as write,
         ):
-            write.save(self._row(saved), condition=SandboxRow.id.does_not_exist())
-            write.save(self._name(saved), condition=NameRow.name.does_not_exist())
+            self._enter(write, saved)
+        return saved
+
+    def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
+        """Four rows in one transaction: the warm machine's two go, the sandbox's two come."""
+        saved, taken, stale = replace(sandbox, version=sandbox.version + 1), _taken(sandbox), _stale(warm)
+        with (
+            turning(
+                ConditionalCheckFailed_0=stale,
+                TransactionConflict_0=stale,
+                ConditionalCheckFailed_2=_exists(sandbox),
+                ConditionalCheckFailed_3=taken,
+                TransactionConflict_3=taken,
+            ),
+            TransactWrite(connection=self._tables.connection) as write,
+        ):
+            self._leave(write, warm)
+            self._enter(write, saved)
         return saved
 
     def put(self, sandbox: Sandbox) -> Sandbox:
@@ -77,6 +94,15 @@ class DynamoSandboxes:
         if not rows:
             raise NotFound(f"sandbox {id[:80]} not found")
         return str(rows[0].owner)
+
+    def incarnated(self, incarnation: str) -> Sandbox:
+        """The index says which, a consistent read whether it still is."""
+        with turning():
+            rows = list(self._rows.by_incarnation.query(incarnation, limit=1)) if incarnation else []
+        sandbox = self.get(rows[0].owner, rows[0].id) if rows else None
+        if sandbox is None or sandbox.incarnation != incarnation:
+            raise NotFound(f"no sandbox is the machine of {incarnation[:80]}")
+        return sandbox
 
     def list(self, owner: str, where: Filter, *, after: str | None = None, limit: int = 100) -> Page:
         """Newest first is backwards by id. One more than the page holds is read, to know whether another page follows."""
@@ -131,7 +157,9 @@ class DynamoSandboxes:
             turning(ConditionalCheckFailed_0=stale, TransactionConflict_0=stale),
             TransactWrite(connection=self._tables.connection) as write,
         ):
-            write.delete(self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version)
+            write.delete(
+                self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version
+            )
             write.delete(self._name(sandbox), condition=NameRow.id == sandbox.id)
             write.save(self._tombstone(sandbox, until))
 
@@ -146,14 +174,22 @@ class DynamoSandboxes:
             raise NotFound(f"sandbox {id[:80]} not found")
         return build(Sandbox, json.loads(row.body))
 
+    def _enter(self, write: TransactWrite, sandbox: Sandbox) -> None:
+        write.save(self._row(sandbox), condition=SandboxRow.id.does_not_exist())
+        write.save(self._name(sandbox), condition=NameRow.name.does_not_exist())
+
+    def _leave(self, write: TransactWrite, sandbox: Sandbox) -> None:
+        write.delete(self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version)
+        write.delete(self._name(sandbox), condition=NameRow.id == sandbox.id)
+
     def _row(self, sandbox: Sandbox) -> SandboxRow:
         said = plain(sandbox)
-        columns = {name: said.pop(name) for name in COLUMNS}
-        columns["policy"] = _json(sandbox.policy)
-        del said["policy"]
-        deadline = movements.deadline(sandbox)
-        alarm = {"waits": WAITS, "deadline": _milliseconds(deadline)} if deadline else {}
-        return self._rows(**columns, **alarm, body=_json(said))
+        columns: dict[str, Any] = {name: said.pop(name) for name in COLUMNS}
+        columns["policy"] = _json(said.pop("policy"))
+        columns["incarnation"] = sandbox.incarnation or None
+        if deadline := movements.deadline(sandbox):
+            columns |= {"waits": WAITS, "deadline": _milliseconds(deadline)}
+        return self._rows(**columns, body=_json(said))
 
     def _name(self, sandbox: Sandbox) -> NameRow:
         return self._tables.names(owner=sandbox.owner, name=sandbox.name, id=sandbox.id)
@@ -184,6 +220,14 @@ def _alarm(sandbox: Sandbox) -> list[Any]:
     if deadline is None:
         return [SandboxRow.waits.remove(), SandboxRow.deadline.remove()]
     return [SandboxRow.waits.set(WAITS), SandboxRow.deadline.set(_milliseconds(deadline))]
+
+
+def _taken(sandbox: Sandbox) -> Conflict:
+    return Conflict(f"the name {sandbox.name} is taken", name=sandbox.name)
+
+
+def _exists(sandbox: Sandbox) -> Conflict:
+    return Conflict(f"sandbox {sandbox.id} exists")
 
 
 def _stale(sandbox: Sandbox) -> Stale:

@@ -13,7 +13,7 @@ from chalicelib.aws.clients import Clients
 M = TypeVar("M", bound=Model)
 
 
-class ById(GlobalSecondaryIndex[Any]):
+class ById(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]
     """Whose sandbox is this id?"""
 
     class Meta:
@@ -23,7 +23,17 @@ class ById(GlobalSecondaryIndex[Any]):
     id = UnicodeAttribute(hash_key=True)
 
 
-class ByDeadline(GlobalSecondaryIndex[Any]):
+class ByIncarnation(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]
+    """Whose machine did this start movement bring up?"""
+
+    class Meta:
+        index_name = "by-incarnation"
+        projection = KeysOnlyProjection()
+
+    incarnation = UnicodeAttribute(hash_key=True)
+
+
+class ByDeadline(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]
     """What is due? Sparse: a sandbox without a deadline has neither of the two, and is not in it."""
 
     class Meta:
@@ -42,14 +52,16 @@ class SandboxRow(Model):
     name = UnicodeAttribute()
     state = UnicodeAttribute()
     version = NumberAttribute()
-    labels: MapAttribute[str, Any] = MapAttribute()
+    labels: MapAttribute[str, Any] = MapAttribute()  # type: ignore[no-untyped-call]
     active_at = UnicodeAttribute()
     policy = UnicodeAttribute()  # JSON with its keys in order, so that equal policies are equal texts
+    incarnation = UnicodeAttribute(null=True)
     waits = UnicodeAttribute(null=True)
     deadline = NumberAttribute(null=True)  # milliseconds since 1970
     body = UnicodeAttribute()
 
     by_id = ById()
+    by_incarnation = ByIncarnation()
     by_deadline = ByDeadline()
 
 

@@ -5,12 +5,13 @@ that name, and a report of any movement but the present one is passed over: it i
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.core import tokens
-from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound, Refused, Stale, Unauthenticated, Unavailable
+from chalicelib.core.errors import Conflict, Forbidden, NotFound, Refused, Stale, Unauthenticated, Unavailable
 from chalicelib.core.sandbox import Checkpoint, Machine, Sandbox
 from chalicelib.core.states import BOOTING, MOVING, WORKFLOW, Event, State, after
 from chalicelib.core.world import World
@@ -20,9 +21,6 @@ CHECKPOINT_URL_LIVES = timedelta(hours=1)
 PATIENCE = timedelta(minutes=2)  # a movement that takes longer is looked after by the sweep
 TOMBSTONE_LIVES = timedelta(days=7)
 
-PART_BYTES = 16 * 1024 * 1024
-FIRST_PARTS = 4
-MOST_PARTS_AT_ONCE = 64
 ARRIVAL_TRIES = 20
 TRIES = 5
 
@@ -71,13 +69,11 @@ def boot(world: World, token: str) -> Mapping[str, Any]:
     A machine that was restarted with its disk shows its agent token instead, and has nothing to restore.
     """
     again = token.startswith("agent.")
-    sandbox = _speaker(world, "agent" if again else "boot", token)
+    sandbox = speaker(world, "agent" if again else "boot", token)
     if sandbox.state not in BOOTING and not (again and sandbox.state is State.STARTED):
         raise Conflict(f"sandbox {sandbox.id} is {sandbox.state} and needs no machine", state=sandbox.state)
-    if sandbox.booted and not again:
-        raise Conflict("this boot token was used before")
     if not again:
-        sandbox = world.sandboxes.put(replace(sandbox, booted=True))
+        sandbox = persist(world, sandbox, _booted)
     return {
         "agent_token": agent_token(world, sandbox),
         "env": dict(sandbox.env),
@@ -91,7 +87,7 @@ def boot(world: World, token: str) -> Mapping[str, Any]:
 
 def arrive(world: World, token: str, *, task_token: str, error: str | None = None) -> Sandbox:
     """The agent listens: its sandbox is started. Or it could not: the sandbox has failed, and the sentence says why."""
-    sandbox = _speaker(world, "agent", token)
+    sandbox = speaker(world, "agent", token)
     if error:
         world.workflows.fail(task_token, error)
         return _write(world, sandbox, Event.FAIL, reason=error)
@@ -99,62 +95,6 @@ def arrive(world: World, token: str, *, task_token: str, error: str | None = Non
     sandbox = _write(world, sandbox, Event.ARRIVED, machine=machine, active_at=world.clock.now(), reason=None)
     world.workflows.succeed(task_token, {"task": machine.task})
     return sandbox
-
-
-def save(world: World, owner: str, id: str, movement: str, task_token: str) -> None:
-    """A workflow wants the disk saved: ask the agent, which answers the workflow through `saved`."""
-    sandbox = world.sandboxes.get(owner, id)
-    if sandbox.movement != movement or sandbox.state is not State.STOPPING or not sandbox.machine:
-        raise Conflict(f"sandbox {id} is {sandbox.state} and has no disk to save", state=sandbox.state)
-    key = f"checkpoints/{owner}/{id}/{movement}"
-    upload = world.blobs.begin(key)
-    sandbox = _persist(world, sandbox, lambda s: replace(s, upload=f"{key} {upload}"))
-    ask_agent(
-        world,
-        sandbox,
-        "POST",
-        "/checkpoints",
-        {
-            "id": movement,
-            "quiesce": True,
-            "part_bytes": PART_BYTES,
-            "part_urls": list(world.blobs.part_urls(key, upload, 1, FIRST_PARTS)),
-            "task_token": task_token,
-        },
-    )
-
-
-def more_parts(world: World, token: str, *, first: int, count: int) -> Sequence[str]:
-    """Where the next parts of the checkpoint that is being saved go."""
-    sandbox = _speaker(world, "agent", token)
-    if not sandbox.upload:
-        raise Conflict(f"sandbox {sandbox.id} is saving no checkpoint", state=sandbox.state)
-    if not (first >= 1 and 1 <= count <= MOST_PARTS_AT_ONCE and first + count <= 10_001):
-        raise Invalid(f"parts {first} to {first + count - 1}: at most {MOST_PARTS_AT_ONCE} at once, none above 10,000")
-    key, _, upload = sandbox.upload.partition(" ")
-    return world.blobs.part_urls(key, upload, first, count)
-
-
-def saved(
-    world: World, token: str, *, task_token: str, etags: Sequence[str], size: int, sha256: str, error: str | None = None
-) -> None:
-    """The agent has sent its disk: verify that all of it arrived, remember it, and let the workflow go on."""
-    sandbox = _speaker(world, "agent", token)
-    if not sandbox.upload:
-        raise Conflict(f"sandbox {sandbox.id} is saving no checkpoint", state=sandbox.state)
-    key, _, upload = sandbox.upload.partition(" ")
-    if error:
-        world.blobs.abandon(key, upload)
-        world.workflows.fail(task_token, f"the disk could not be saved: {error}")
-        return
-    if (arrived := world.blobs.complete(key, upload, etags)) != size:
-        world.workflows.fail(task_token, f"the disk could not be saved: {arrived} of {size} bytes arrived")
-        return
-    older, checkpoint = sandbox.checkpoint, Checkpoint(key=key, size=size, sha256=sha256, saved_at=world.clock.now())
-    _persist(world, sandbox, lambda s: replace(s, checkpoint=checkpoint, upload=None))
-    if older and older.key != key:
-        world.blobs.remove(older.key)
-    world.workflows.succeed(task_token, {"checkpoint": key})
 
 
 def settle(world: World, owner: str, id: str, movement: str) -> None:
@@ -175,21 +115,18 @@ def settle(world: World, owner: str, id: str, movement: str) -> None:
 def give_up(world: World, owner: str, id: str, movement: str, reason: str) -> None:
     """The workflow failed: the row says so, in words for a person, and what can be saved stays where it is.
 
-    Machines that this movement brought up and that are not the sandbox's are stopped: nobody else knows of them.
+    Machines that this movement brought up and that nobody has are stopped: nobody else knows of them.
     """
-    try:
+    with suppress(NotFound):
         sandbox = world.sandboxes.get(owner, id)
         if sandbox.movement == movement and sandbox.state in MOVING:
-            sandbox = _write(world, sandbox, Event.FAIL, reason=reason)
-        if sandbox.incarnation == movement and sandbox.machine:
-            return
-    except NotFound:
-        pass
-    world.machines.stop_all(movement, reason)
+            _write(world, sandbox, Event.FAIL, reason=reason)
+    if not _somebodys(world, movement):
+        world.machines.stop_all(movement, reason)
 
 
 def lost(world: World, task: str, movement: str, reason: str) -> None:
-    """A task ended by itself: if a sandbox had or awaited that machine, it has failed and says why.
+    """A task ended by itself: the sandbox that had it, awaited it or was saving its disk has failed and says why.
 
     A start may have been tried twice: it fails with the last of its machines.
     """
@@ -197,9 +134,12 @@ def lost(world: World, task: str, movement: str, reason: str) -> None:
         sandbox = world.sandboxes.incarnated(movement)
     except NotFound:
         return
-    if sandbox.state is State.STARTED and sandbox.machine and sandbox.machine.task == task:
+    had = sandbox.machine is not None and sandbox.machine.task == task
+    if sandbox.state is State.STARTED and had:
         _write(world, sandbox, Event.LOST, reason=reason, machine=None)
-    elif sandbox.state in BOOTING and sandbox.incarnation == movement and not world.machines.started_by(movement):
+    elif sandbox.state is State.STOPPING and had and sandbox.upload:
+        _write(world, sandbox, Event.FAIL, reason=reason, machine=None, upload=None)
+    elif sandbox.state in BOOTING and not world.machines.started_by(movement):
         _write(world, sandbox, Event.FAIL, reason=reason)
 
 
@@ -217,16 +157,13 @@ def rejoin(world: World, sandbox: Sandbox) -> bool:
 
 
 def drive_on(world: World, sandbox: Sandbox) -> None:
-    """See after a movement that takes long: start its workflow again if that is lost, else wait on.
-
-    A start is given up where its machine came up and went again: one that never says hello is the workflow's to time out.
-    """
+    """See after a movement that takes long: start its workflow again if that is lost, else wait on."""
     if sandbox.state not in MOVING:
         return
     if not world.workflows.running(WORKFLOW[sandbox.state], sandbox.movement):
         _again(world, sandbox)
     else:
-        _persist(world, sandbox, lambda s: replace(s, changed_at=world.clock.now()))
+        persist(world, sandbox, lambda s: replace(s, changed_at=world.clock.now()))
 
 
 def deadline(sandbox: Sandbox) -> datetime | None:
@@ -260,16 +197,7 @@ def machine_of(sandbox: Sandbox) -> Machine:
     return sandbox.machine
 
 
-def _again(world: World, sandbox: Sandbox) -> None:
-    """A new execution for the same movement: under a new name, because a name is good for one execution."""
-    movement = name(sandbox.id, sandbox.version)
-    changes: dict[str, Any] = {"movement": movement, "changed_at": world.clock.now()}
-    if sandbox.state in BOOTING:
-        changes |= {"incarnation": movement, "booted": False}
-    set_off(world, world.sandboxes.put(replace(sandbox, **changes)))
-
-
-def _speaker(world: World, kind: str, token: str) -> Sandbox:
+def speaker(world: World, kind: str, token: str) -> Sandbox:
     """The sandbox whose machine shows this token, if that machine is still its machine."""
     claims = tokens.read(world.settings.secret, kind, token, now=world.clock.now())
     try:
@@ -279,6 +207,38 @@ def _speaker(world: World, kind: str, token: str) -> Sandbox:
     if sandbox.incarnation != claims["incarnation"]:
         raise Forbidden("another machine is this sandbox now")
     return sandbox
+
+
+def persist(world: World, sandbox: Sandbox, edit: Callable[[Sandbox], Sandbox]) -> Sandbox:
+    """Write it edited, read anew and edited again where another write (labels, activity) came between; `Conflict` where
+    that other write was a movement."""
+    movement, incarnation = sandbox.movement, sandbox.incarnation
+    for _ in range(TRIES):
+        try:
+            return world.sandboxes.put(edit(sandbox))
+        except Stale:
+            pass
+        sandbox = world.sandboxes.get(sandbox.owner, sandbox.id)
+        if (sandbox.movement, sandbox.incarnation) != (movement, incarnation):
+            raise Conflict(f"sandbox {sandbox.id} has moved on: it is {sandbox.state}", state=sandbox.state)
+    raise Conflict(f"sandbox {sandbox.id} is written to by too many at once")
+
+
+def _again(world: World, sandbox: Sandbox) -> None:
+    """A new execution for the same movement: under a new name, because a name is good for one execution."""
+    movement = name(sandbox.id, sandbox.version)
+    changes: dict[str, Any] = {"movement": movement, "changed_at": world.clock.now()}
+    if sandbox.state in BOOTING:
+        changes |= {"incarnation": movement, "booted": False}
+    set_off(world, world.sandboxes.put(replace(sandbox, **changes)))
+
+
+def _somebodys(world: World, incarnation: str) -> bool:
+    """Whether the machine of this start movement is some sandbox's: the one it was meant for, or who claimed it."""
+    try:
+        return world.sandboxes.incarnated(incarnation).machine is not None
+    except NotFound:
+        return False
 
 
 def _claims(sandbox: Sandbox) -> dict[str, str]:
@@ -294,6 +254,12 @@ def _located(world: World, sandbox: Sandbox) -> Machine:
     raise Unavailable(f"ECS does not show the task of sandbox {sandbox.id} yet")
 
 
+def _booted(sandbox: Sandbox) -> Sandbox:
+    if sandbox.booted:
+        raise Conflict("this boot token was used before")
+    return replace(sandbox, booted=True)
+
+
 def _restore(world: World, checkpoint: Checkpoint | None) -> Mapping[str, Any] | None:
     if checkpoint is None:
         return None
@@ -307,17 +273,4 @@ def _after(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sand
 
 def _write(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sandbox:
     """Apply a reported event, read anew where another write (labels, activity) came between."""
-    return _persist(world, sandbox, lambda s: _after(world, s, event, **changes))
-
-
-def _persist(world: World, sandbox: Sandbox, edit: Callable[[Sandbox], Sandbox]) -> Sandbox:
-    movement, incarnation = sandbox.movement, sandbox.incarnation
-    for _ in range(TRIES):
-        try:
-            return world.sandboxes.put(edit(sandbox))
-        except Stale:
-            pass
-        sandbox = world.sandboxes.get(sandbox.owner, sandbox.id)
-        if (sandbox.movement, sandbox.incarnation) != (movement, incarnation):
-            raise Conflict(f"sandbox {sandbox.id} has moved on: it is {sandbox.state}", state=sandbox.state)
-    raise Conflict(f"sandbox {sandbox.id} is written to by too many at once")
+    return persist(world, sandbox, lambda s: _after(world, s, event, **changes))
