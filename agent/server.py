@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from agent import VERSION, content, files, processes, searching, session_calls, shapes
+from agent import VERSION, content, files, git_calls, processes, searching, session_calls, shapes
 from agent.boot import DAMAGED, Booted, Ended, hello
 from agent.children import shield_from_oom_killer
 from agent.control import Control
@@ -74,6 +74,26 @@ ROUTES: list[Route] = [
     Route("POST", "/files/replace", searching.replace),
     Route("POST", "/files/move", files.move),
     Route("POST", "/files/permissions", files.set_permissions),
+    Route("POST", "/git/clone", git_calls.clone),
+    Route("POST", "/git/init", git_calls.init),
+    Route("POST", "/git/add", git_calls.add),
+    Route("POST", "/git/commit", git_calls.commit),
+    Route("POST", "/git/push", git_calls.push),
+    Route("POST", "/git/pull", git_calls.pull),
+    Route("POST", "/git/checkout", git_calls.checkout),
+    Route("GET", "/git/status", git_calls.status),
+    Route("GET", "/git/branches", git_calls.branches),
+    Route("POST", "/git/branches", git_calls.make_branch),
+    Route("DELETE", "/git/branches", git_calls.delete_branch),
+    Route("GET", "/git/history", git_calls.history),
+    Route("POST", "/git/reset", git_calls.reset),
+    Route("POST", "/git/restore", git_calls.restore),
+    Route("GET", "/git/remotes", git_calls.remotes),
+    Route("POST", "/git/remotes", git_calls.make_remote),
+    Route("DELETE", "/git/remotes", git_calls.delete_remote),
+    Route("GET", "/git/config", git_calls.get_config),
+    Route("POST", "/git/config", git_calls.set_config),
+    Route("POST", "/git/credentials", git_calls.store_credentials),
     Route("POST", "/checkpoints", save_checkpoint),
     Route("GET", "/checkpoints/{id}", show_checkpoint),
 ]

@@ -71,23 +71,23 @@ class Client:
         self.headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self.link = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, **query: Any) -> Answer:
+    def ask(self, method: str, target: str, body: Any = None, /, headers: dict[str, str] | None = None, **query: Any) -> Answer:
         """Send a request: a dict or list as JSON, bytes and files as they are, `query` encoded."""
         raw = json.dumps(body).encode() if isinstance(body, dict | list) else body
         pairs = [f"{name}={quote(value if isinstance(value, bytes) else str(value), safe='')}" for name, value in query.items()]
-        target = path + ("?" + "&".join(pairs) if pairs else "")
+        target += "?" + "&".join(pairs) if pairs else ""
         self.link.request(method, target, raw, {**self.headers, **(headers or {})})
         reply = self.link.getresponse()
         return Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()}, reply.read())
 
-    def get(self, path: str, **query: Any) -> Answer:
-        return self.ask("GET", path, **query)
+    def get(self, target: str, /, **query: Any) -> Answer:
+        return self.ask("GET", target, **query)
 
-    def post(self, path: str, body: Any = None, **query: Any) -> Answer:
-        return self.ask("POST", path, body, **query)
+    def post(self, target: str, body: Any = None, /, **query: Any) -> Answer:
+        return self.ask("POST", target, body, **query)
 
-    def delete(self, path: str, body: Any = None, **query: Any) -> Answer:
-        return self.ask("DELETE", path, body, **query)
+    def delete(self, target: str, body: Any = None, /, **query: Any) -> Answer:
+        return self.ask("DELETE", target, body, **query)
 
     def exec(self, command: str | list[str], **options: Any) -> Answer:
         return self.post("/exec", {"command": command, **options})
