@@ -4,9 +4,10 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp import web
@@ -25,23 +26,48 @@ IDLE_SECONDS = 75.0
 KEPT_SECONDS = 30.0
 """How long a connection to an agent is kept unused: less than the agent keeps it, so that no request meets its end."""
 
+LINGERING_SECONDS = 3.0
+"""How long what is left of a refused body is read and dropped, so that its sender gets to read the refusal."""
+
 LONGEST_TARGET = 16 * 1024
 LONGEST_HEADER = 16 * 1024
 MOST_HEADERS = 100
 
+Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
 log = logging.getLogger(__name__)
+
+
+class Connection(web.RequestHandler):
+    """A client's connection. aiohttp 3.14 leaves who reads a body waiting for ever where its chunks are broken: told here."""
+
+    __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in; if they break the body that is being read, its reader hears of it."""
+        before = len(self._messages)
+        super().data_received(data)
+        broken = [message for message, _ in list(self._messages)[before:] if hasattr(message, "exc")]
+        if broken and self._current_request is not None and not self._current_request.content.is_eof():
+            self._current_request.content.set_exception(web.RequestPayloadError("it is not well-formed"))
 
 
 class Server(web.Server):
     """aiohttp's server with a bound on its connections. One too many is cut, so that the others go on."""
 
-    most = 4096
+    def __init__(self, handler: Handler, *, most: int, **limits: Any) -> None:
+        super().__init__(handler, handler_cancellation=True, **limits)  # who goes away takes what it asked for along
+        self._most, self._limits = most, limits
+
+    def __call__(self) -> web.RequestHandler:
+        """A protocol for a new connection."""
+        return Connection(self, loop=asyncio.get_running_loop(), **self._limits)
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Take the connection in, or cut it."""
         super().connection_made(handler, transport)
-        if len(self.connections) > self.most:
-            log.warning("too many connections", extra={"most": self.most})
+        if len(self.connections) > self._most:
+            log.warning("too many connections", extra={"most": self._most})
             transport.abort()
 
 
@@ -90,19 +116,18 @@ def _server(edge: Edge, settings: Settings) -> Server:
     # What aiohttp itself has to say is of broken requests, which any client can send as often as it likes.
     quiet = logging.getLogger("edge.http")
     quiet.setLevel(logging.CRITICAL)
-    server = Server(
+    return Server(
         edge.handle,
-        handler_cancellation=True,  # a client that goes away takes what it asked for along
+        most=settings.most_connections,
         logger=quiet,
         access_log=None,
         keepalive_timeout=IDLE_SECONDS,
+        lingering_time=LINGERING_SECONDS,
         auto_decompress=False,  # bytes pass as they come
         max_line_size=LONGEST_TARGET,
         max_field_size=LONGEST_HEADER,
         max_headers=MOST_HEADERS,
     )
-    server.most = settings.most_connections
-    return server
 
 
 def _client(settings: Settings) -> aiohttp.ClientSession:

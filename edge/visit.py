@@ -47,8 +47,9 @@ class Admitted:
 
 
 def sent(http: web.BaseRequest, reply: Reply) -> web.Response:
-    """A reply as aiohttp sends it. A body that nobody asked for is not waited for: the connection ends instead."""
+    """A reply as aiohttp sends it. Where the body was not asked for, or broke, nobody knows where the next request begins:
+    the connection ends."""
     response = web.Response(status=reply.status, body=reply.body, headers={**NAME, **reply.headers})
-    if awaits_welcome(http):
+    if awaits_welcome(http) or http.content.exception():
         response.force_close()
     return response

@@ -143,7 +143,7 @@ class Api:
 
     def __init__(self) -> None:
         self.url, self.seen = "", list[web.BaseRequest]()
-        self.answer: web.StreamResponse | None = None
+        self.dead = False
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Api"]:
@@ -160,6 +160,9 @@ class Api:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """What it was asked, and headers that must not reach the client."""
         self.seen.append(request)
+        if self.dead:
+            assert request.transport
+            request.transport.abort()
         size = 0
         async for chunk in request.content.iter_any():
             size += len(chunk)

@@ -1,5 +1,7 @@
 """A house for the edge's tests: a dialect of a few words, two sandboxes, an agent and an API Gateway on loopback."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -148,6 +150,7 @@ class House:
     api: Api
     box: Sandbox
     client: aiohttp.ClientSession
+    wires: list[asyncio.StreamWriter]  # connections that tests opened by hand
 
     @property
     def url(self) -> str:
@@ -172,7 +175,7 @@ class House:
 
 
 @asynccontextmanager
-async def house() -> AsyncIterator[House]:
+async def house(**limits: int) -> AsyncIterator[House]:
     """The edge, its World, an agent and an API Gateway."""
     async with AsyncExitStack() as stack:
         agent, api = (
@@ -183,10 +186,15 @@ async def house() -> AsyncIterator[House]:
         boxes, keys = Boxes(box), Keyring(owner=_key(KEY), reader=_key(READER, ()), other=_key(STRANGER, owner="org-2"))
         world = _world(boxes, keys)
         agent.token = movements.agent_token(world, box)
-        ours = Settings(api=api.url, port=0, grace_seconds=0.1, json_seconds=0.3)
+        ours = Settings(api=api.url, port=0, grace_seconds=0.1, json_seconds=0.3, **cast(Any, limits))
         port = await stack.enter_async_context(listening(world, ours, dialect_named=_named))
         client = await stack.enter_async_context(aiohttp.ClientSession(headers=AUTH, read_bufsize=2**16))
-        yield House(port, world, boxes, keys, agent, api, box, client)
+        wires: list[asyncio.StreamWriter] = []
+        yield House(port, world, boxes, keys, agent, api, box, client, wires)
+        for wire in wires:
+            wire.close()
+            with contextlib.suppress(ConnectionError):
+                await wire.wait_closed()
 
 
 def _world(boxes: Boxes, keys: Keyring) -> World:

@@ -9,6 +9,7 @@ from chalicelib.core.sandbox import Machine
 from chalicelib.core.states import State
 from tests.edge.agent import Agent
 from tests.edge.house import READER, STRANGER, House
+from tests.edge.wire import Wire
 
 
 async def test_a_call_is_translated_there_and_back(house: House) -> None:
@@ -123,11 +124,9 @@ async def test_a_body_above_the_limit_is_refused(house: House, chunked: bool) ->
 
 
 async def test_a_body_that_does_not_arrive_is_given_up(house: House) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", house.port)
-    writer.write(_head(house, "POST", "/exec", "Content-Length: 10"))
+    wire = await Wire.to(house, "POST", "/exec", "Content-Length: 10")
 
-    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
-    writer.close()
+    assert await wire.status() == 408
 
 
 @pytest.mark.parametrize(
@@ -214,16 +213,6 @@ async def test_head_is_get_without_the_body(house: House) -> None:
     reply = await house.client.head(house.at("/said/a"))
 
     assert (reply.status, reply.headers["content-type"], await reply.read()) == (200, "application/json", b"")
-
-
-def _head(house: House, method: str, path: str, *headers: str) -> bytes:
-    lines = [
-        f"{method} /tiny/box/{house.box.id}{path} HTTP/1.1",
-        "Host: x",
-        "Authorization: Bearer sb_owner_key",
-        *headers,
-    ]
-    return "\r\n".join([*lines, "", ""]).encode()
 
 
 async def _pieces(data: bytes):  # type: ignore[no-untyped-def]
