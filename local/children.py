@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from local import lifeline
-
 LOG_BYTES = 5 * 1024 * 1024
 READY_SECONDS = 30.0
 STOP_SECONDS = 8.0
+# Has the kernel end a program with the thread that started it, even if that has no time to react.
+LIFELINE = ("setpriv", "--pdeathsig", "KILL", "--")
 
 
 class NotReady(Exception):
@@ -39,13 +39,12 @@ class Child:
         with self.log.open("ab") as log:
             # A group of its own: Ctrl-C goes to us alone, and we end the others in the right order.
             self.process = subprocess.Popen(
-                list(self.command),
+                [*LIFELINE, *self.command],
                 env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_us,
             )
 
     def await_ready(self, seconds: float = READY_SECONDS) -> None:
@@ -117,7 +116,3 @@ def free_ports(count: int) -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
-
-
-def _die_with_us() -> None:
-    lifeline.end_with_parent(signal.SIGKILL)

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from local import home as homes
-from local import lifeline
 from local.engine import Engine
 from local.home import Home
+from local.machines import connect
 
 HOST = "127.0.0.1"
 
@@ -40,20 +40,12 @@ def environment(home: Home, port: int) -> dict[str, str]:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    lifeline.end_with_parent()
     home = homes.at(Path(os.environ["SANDBAR_DATA"]))
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    engine = _engine(home)
+    engine = connect(home, os.environ["SANDBAR_ENGINE"], os.environ["SANDBAR_ENGINE_URL"])
     _install(engine)
     asyncio.run(_serve(int(os.environ["GATEWAY_PORT"])))
     engine.close()
-
-
-def _engine(home: Home) -> Engine:
-    from local.containers import ContainerEngine
-
-    kind, url = os.environ["SANDBAR_ENGINE"], os.environ["SANDBAR_ENGINE_URL"]
-    return ContainerEngine(home, kind=kind, url=url)
 
 
 def _install(engine: Engine) -> None:

@@ -1,5 +1,12 @@
-"""Deploys the packaged template to the stand-in, in the very calls that would deploy it to AWS."""
+"""Deploys the packaged template to the stand-in, in the very calls that would deploy it to AWS.
 
+`python -m local.deploy NAME=VALUE ...`: creates the stack with these parameters and prints its outputs as JSON. A process
+of its own, since what it imports is not needed afterwards.
+"""
+
+import json
+import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +16,10 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from local.home import CODE
+
 # The stand-in's own store holds what CloudFormation reads while it deploys, and nothing else.
+STACK = "sandbar-dev"
 PACKAGES = "sandbar-packages"
 PATIENCE = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=120)
 POLL_SECONDS = 0.1
@@ -44,12 +54,22 @@ def deploy(endpoint: str, stack: str, package: Package, parameters: Mapping[str,
     return _outputs(cloudformation, stack)
 
 
-def stage_url(endpoint: str, amazon_url: str) -> str:
-    """Where the stand-in serves what the stack's output calls https://{id}.execute-api.{region}.amazonaws.com/{stage}."""
-    id, _, rest = amazon_url.removeprefix("https://").removeprefix("wss://").partition(".")
-    stage = rest.partition("/")[2].strip("/")
-    scheme = "ws" if amazon_url.startswith("wss://") else "http"
-    return f"{scheme}{endpoint.removeprefix('http')}/_aws/execute-api/{id}/{stage}"
+def packaged(build: Path) -> Package:
+    """What lies in the build folder."""
+    keys = json.loads((build / "manifest.json").read_text())["keys"]
+    return Package(build / "template.yaml", {key: build / name for name, key in keys.items()})
+
+
+def main(parameters: list[str]) -> int:
+    """Deploy what lies in the build folder; 1, and why, where it fails."""
+    named = {"CodeBucket": PACKAGES, **dict(parameter.split("=", 1) for parameter in parameters)}
+    try:
+        outputs = deploy(os.environ["AWS_ENDPOINT_URL"], STACK, packaged(CODE / "build"), named)
+    except DeployFailed as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    print(json.dumps(outputs))
+    return 0
 
 
 def _outputs(cloudformation: Any, stack: str) -> dict[str, str]:
@@ -70,3 +90,7 @@ def _reasons(cloudformation: Any, stack: str, found: Mapping[str, Any]) -> str:
         if event["ResourceStatus"].endswith("_FAILED")
     ]
     return "; ".join(failed) or found.get("StackStatusReason", found["StackStatus"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -24,7 +24,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
 from local import home as homes
-from local import lifeline
 from local.home import Home
 
 AGENT = "/agent/"
@@ -84,7 +83,6 @@ def publish(home: Home, stage_url: str) -> None:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    lifeline.end_with_parent()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     home = homes.at(Path(os.environ["SANDBAR_DATA"]))
     sweep(home)

@@ -23,6 +23,7 @@ KEPT = ("taskArn", "clusterArn", "taskDefinitionArn", "group", "startedBy", "lau
 CPU_UNITS = 1024
 STOP_SECONDS = 5.0
 HOSTNAME_LETTERS = 63
+RESUMED_AT_ONCE = 4
 
 
 def install(engine: Engine) -> None:
@@ -34,11 +35,28 @@ def install(engine: Engine) -> None:
     ecs._mark_task_running = _then_tell(ecs._mark_task_running)
     ecs._mark_task_stopped = _then_tell(_with_reason(engine, ecs._mark_task_stopped))
     engine.on_exit(lambda machine: _exited(engine, machine))
-    for machine in engine.all():
-        adopt(machine)
+    with ThreadPoolExecutor(max_workers=RESUMED_AT_ONCE) as pool:
+        for machine in pool.map(lambda found: _revived(engine, found), engine.all()):
+            if machine:
+                adopt(machine)
 
 
 def _no_need_to_look(*args: Any) -> None: ...
+
+
+def _revived(engine: Engine, machine: Machine) -> Machine | None:
+    """The machine, running: it may have been stopped with the stack, or by a reboot. None where it cannot run again.
+
+    One that nobody wants any more is told so when its agent says hello, and ends.
+    """
+    if machine.running:
+        return machine
+    try:
+        return engine.resume(machine.id)
+    except EngineRefused as refusal:
+        log.warning("a machine cannot be started again and is removed: %s", refusal)
+        engine.remove(machine.id)
+        return None
 
 
 def adopt(machine: Machine) -> None:

@@ -122,11 +122,12 @@ def _with_pinned_id(create: Handler, tagged: Callable[[Any, str], Any]) -> Handl
 
 
 def _tag_list(tags: list[dict[str, str]] | None, id: str) -> list[dict[str, str]]:
-    return [*(tags or []), {"Key": "ms-custom-id", "Value": id}]
+    # The first of two with one key is overruled: whatever the template says itself, holds.
+    return [{"Key": "ms-custom-id", "Value": id}, *(tags or [])]
 
 
 def _tag_map(tags: dict[str, str] | None, id: str) -> dict[str, str]:
-    return {**(tags or {}), "ms-custom-id": id}
+    return {"ms-custom-id": id, **(tags or {})}
 
 
 def _stable_id(stack_name: str, logical_id: str) -> str:

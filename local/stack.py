@@ -5,18 +5,17 @@ import hmac
 import os
 import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from local import cloud, podman
 from local.children import Child, free_ports, listens, listens_at
+from local.engines import EngineChoice
 from local.home import CODE, Home
 
 ACCOUNT = "000000000000"
 REGION = "us-east-1"
-STAGE = "sandbar-dev"
-CONTROL = "unix:/run/sandbar/control.sock"
 # Nothing of the user's own AWS account may be reached, or reach us.
 STRIPPED = ("AWS_", "SANDBAR_", "BOTO_")
 
@@ -40,15 +39,6 @@ class Ports:
     @property
     def objects_url(self) -> str:
         return f"http://127.0.0.1:{self.objects}"
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """Which engine runs the sandboxes, where it listens, and where its images lie."""
-
-    kind: str
-    url: str
-    image_stores: Sequence[Path] = ()
 
 
 def pick_ports() -> Ports:
@@ -85,7 +75,6 @@ def environment(home: Home, ports: Ports) -> dict[str, str]:
         "AWS_ENDPOINT_URL_S3": ports.objects_url,
         "SANDBAR_DATA": str(home.data),
         "SANDBAR_SECRET": own,
-        "SANDBAR_CONTROL": CONTROL,
     }
 
 
@@ -117,6 +106,20 @@ def control(home: Home, ports: Ports, choice: EngineChoice, told: Mapping[str, s
         "SANDBAR_ENGINE_URL": choice.url,
     }
     return Child("cloud", _module("local.cloud"), settings, home.logs / "cloud.log", listens(ports.cloud))
+
+
+def edge(home: Home, port: int, told: Mapping[str, str]) -> Child:
+    """The one address."""
+    settings = {**told, "SANDBAR_PORT": str(port)}
+    return Child("edge", _module("edge"), settings, home.logs / "edge.log", listens(port))
+
+
+def stage_url(endpoint: str, amazon_url: str) -> str:
+    """Where the stand-in serves what a stack's output calls https://{id}.execute-api.{region}.amazonaws.com/{stage}."""
+    id, _, rest = amazon_url.removeprefix("https://").removeprefix("wss://").partition(".")
+    stage = rest.partition("/")[2].strip("/")
+    scheme = "ws" if amazon_url.startswith("wss://") else "http"
+    return f"{scheme}{endpoint.removeprefix('http')}/_aws/execute-api/{id}/{stage}"
 
 
 def _module(name: str) -> list[str]:
