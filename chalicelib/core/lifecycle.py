@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from chalicelib.core import limits, movements
+from chalicelib.core import limits, movements, pools
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale, TimedOut
 from chalicelib.core.ids import is_id, new_id
 from chalicelib.core.sandbox import Filter, Mount, Network, Page, Policy, Sandbox, Size
-from chalicelib.core.states import BOOTING, MOVING, Event, State, after
+from chalicelib.core.states import BOOTING, MOVING, Event, State
 from chalicelib.core.world import World
 
 TRIES = 5
@@ -35,7 +35,10 @@ class Wish:
 
 
 def create(world: World, owner: str, wish: Wish, *, created_by: str = "") -> Sandbox:
-    """A new sandbox on its way up. `Invalid` for what no machine can be, `Conflict` where the name is taken."""
+    """A new sandbox: started where a warm machine was waiting, else on its way up.
+
+    `Invalid` for what no machine can be, `Conflict` where the name is taken.
+    """
     now = world.clock.now()
     id = new_id(now)
     movement = movements.name(id, 0)
@@ -61,7 +64,7 @@ def create(world: World, owner: str, wish: Wish, *, created_by: str = "") -> San
         incarnation=movement,
         extras=wish.extras,
     )
-    return movements.set_off(world, world.sandboxes.add(sandbox))
+    return pools.claim(world, sandbox) or movements.set_off(world, world.sandboxes.add(sandbox))
 
 
 def get(world: World, owner: str, id_or_name: str) -> Sandbox:
@@ -90,12 +93,12 @@ def ask(world: World, owner: str, id_or_name: str, event: Event) -> Sandbox:
         return sandbox
     if event is Event.RECOVER and movements.rejoin(world, sandbox):
         return get(world, owner, id_or_name)
-    return movements.set_off(world, rewrite(world, owner, sandbox.id, lambda s: _moved(world, s, event)))
+    return movements.set_off(world, rewrite(world, owner, sandbox.id, lambda s: movements.moved(world, s, event)))
 
 
 def ask_if_unchanged(world: World, sandbox: Sandbox, event: Event) -> Sandbox:
     """The same for a sandbox as it was read: `Stale` where anybody, such as its user, has written to it since."""
-    return movements.set_off(world, world.sandboxes.put(_moved(world, sandbox, event)))
+    return movements.set_off(world, world.sandboxes.put(movements.moved(world, sandbox, event)))
 
 
 def change(world: World, owner: str, id_or_name: str, **changes: Any) -> Sandbox:
@@ -139,15 +142,6 @@ def usable(sandbox: Sandbox) -> Sandbox:
         )
     why = f" ({sandbox.reason})" if sandbox.reason else ""
     raise Conflict(f"sandbox {sandbox.id} is {sandbox.state}{why}; start it first", state=sandbox.state)
-
-
-def _moved(world: World, sandbox: Sandbox, event: Event) -> Sandbox:
-    state = after(sandbox.state, event)
-    movement = movements.name(sandbox.id, sandbox.version)
-    changes: dict[str, Any] = {"state": state, "movement": movement, "changed_at": world.clock.now(), "reason": None}
-    if state in BOOTING:
-        changes |= {"incarnation": movement, "booted": False, "machine": None}
-    return replace(sandbox, **changes)
 
 
 def _known_image(world: World, image: str | None) -> str:

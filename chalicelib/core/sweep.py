@@ -1,6 +1,6 @@
 """What happens to sandboxes by themselves: each minute, to those whose deadline has passed and to no others."""
 
-from chalicelib.core import lifecycle, movements
+from chalicelib.core import lifecycle, movements, pools
 from chalicelib.core.errors import Conflict, NotFound
 from chalicelib.core.sandbox import Sandbox
 from chalicelib.core.states import Event, State
@@ -10,7 +10,7 @@ MOST_AT_ONCE = 100
 
 
 def sweep(world: World) -> list[str]:
-    """Do what is due; the ids of those that were looked at. One that a caller moves meanwhile is the caller's."""
+    """Do what is due and fill the pools; the ids of those that were due. One that a caller moves meanwhile is the caller's."""
     seen = []
     for sandbox in world.sandboxes.due(world.clock.now(), MOST_AT_ONCE):
         seen.append(sandbox.id)
@@ -18,6 +18,7 @@ def sweep(world: World) -> list[str]:
             _attend(world, sandbox)
         except (Conflict, NotFound):
             continue
+    pools.fill(world)
     return seen
 
 
