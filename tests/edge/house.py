@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, cast
 
 import aiohttp
@@ -21,9 +21,9 @@ from chalicelib.core.world import World
 from chalicelib.dialect import Call, Close, Dialect, Frame, Needed, Pick, Relay, Reply, Route, Socket, some_text, text
 from edge.listening import listening
 from edge.settings import Settings
+from tests import fakes
 from tests.edge.agent import Agent, Api
 
-NOW = datetime(2026, 11, 22, tzinfo=UTC)
 KEY, READER, STRANGER = "sb_owner_key", "sb_reader_key", "sb_other_key"
 AUTH = {"Authorization": f"Bearer {KEY}"}
 
@@ -87,55 +87,36 @@ DIALECT = Dialect(
 )  # fmt: skip
 
 
-class Boxes:
-    """As much of `Sandboxes` as the edge asks for."""
+class Boxes(fakes.Sandboxes):
+    """The sandboxes, with their readings counted and what was noted of them remembered."""
 
-    def __init__(self, *sandboxes: Sandbox) -> None:
-        self.rows = {sandbox.id: sandbox for sandbox in sandboxes}
-        self.reads = 0
-        self.touched: list[str] = []
+    def __init__(self, clock: fakes.Clock) -> None:
+        super().__init__(clock)
+        self.reads, self.touched, self.broken = 0, list[str](), False
 
     def get(self, owner: str, id: str) -> Sandbox:
-        """The owner's."""
+        """The sandbox, or an error that nobody expects."""
         self.reads += 1
-        sandbox = self.rows.get(id)
-        if sandbox is None or sandbox.owner != owner:
-            raise NotFound(id)
-        return sandbox
-
-    def named(self, owner: str, name: str) -> Sandbox:
-        """By its name."""
-        return self.get(owner, next((s.id for s in self.rows.values() if s.name == name), ""))
+        if self.broken:
+            raise RuntimeError("a secret of ours")
+        return super().get(owner, id)
 
     def touch(self, sandbox: Sandbox, now: datetime) -> None:
         """Remembered for the test."""
         self.touched.append(sandbox.id)
 
 
-class Keyring:
-    """As much of `Keys` as the edge asks for."""
+class Keyring(fakes.Keys):
+    """The keys, with their readings counted."""
 
-    def __init__(self, **keys: Key) -> None:
-        self._keys = {key.hash: key for key in keys.values()}
+    def __init__(self) -> None:
+        super().__init__()
         self.reads = 0
 
     def get(self, hash: str) -> Key:
         """The key."""
         self.reads += 1
-        if hash not in self._keys:
-            raise NotFound(hash)
-        return self._keys[hash]
-
-    def note_use(self, key: Key, now: datetime) -> None:
-        """Nothing."""
-
-
-class Noon:
-    """It is always noon."""
-
-    def now(self) -> datetime:
-        """The time."""
-        return NOW
+        return super().get(hash)
 
 
 @dataclass
@@ -167,7 +148,7 @@ class House:
 
     def change(self, **changes: Any) -> None:
         """Write the sandbox anew."""
-        self.boxes.rows[self.box.id] = self.box = replace(self.box, **changes)
+        self.box = self.boxes.put(replace(self.box, **changes))
 
     def moved_to(self, address: str) -> None:
         """Another machine is the sandbox now."""
@@ -182,9 +163,12 @@ async def house(**limits: int) -> AsyncIterator[House]:
             await stack.enter_async_context(Agent().listening()),
             await stack.enter_async_context(Api().listening()),
         )
-        box = _sandbox("org-1", machine=Machine("task-1", agent.address))
-        boxes, keys = Boxes(box), Keyring(owner=_key(KEY), reader=_key(READER, ()), other=_key(STRANGER, owner="org-2"))
-        world = _world(boxes, keys)
+        clock = fakes.Clock()
+        boxes, keys = Boxes(clock), Keyring()
+        box = boxes.add(_sandbox(clock.now(), Machine("task-1", agent.address)))
+        for key in (_key(KEY), _key(READER, ()), _key(STRANGER, owner="org-2")):
+            keys.add(key)
+        world = _world(boxes, keys, clock)
         agent.token = movements.agent_token(world, box)
         ours = Settings(api=api.url, port=0, grace_seconds=0.1, json_seconds=0.3, **cast(Any, limits))
         port = await stack.enter_async_context(listening(world, ours, dialect_named=_named))
@@ -197,10 +181,10 @@ async def house(**limits: int) -> AsyncIterator[House]:
                 await wire.wait_closed()
 
 
-def _world(boxes: Boxes, keys: Keyring) -> World:
+def _world(boxes: Boxes, keys: Keyring, clock: fakes.Clock) -> World:
     settings = WorldSettings(secret=b"s" * 32, url="http://127.0.0.1:8080")
-    unused: dict[str, Any] = dict.fromkeys(("workflows", "machines", "blobs", "agents"))
-    return World(cast(Any, boxes), cast(Any, keys), clock=cast(Any, Noon()), settings=settings, **unused)
+    ports = fakes.Workflows(), fakes.Machines(), fakes.Blobs(), fakes.Agents()
+    return World(boxes, keys, *ports, clock=clock, settings=settings)
 
 
 def _named(name: str) -> Dialect:
@@ -209,12 +193,11 @@ def _named(name: str) -> Dialect:
     return DIALECT
 
 
-def _sandbox(owner: str, *, machine: Machine) -> Sandbox:
-    id = new_id(NOW)
-    return Sandbox(
-        id, owner, f"name-{owner}", "default", State.STARTED, NOW, NOW, NOW, machine=machine, incarnation="boot-1"
-    )
+def _sandbox(now: datetime, machine: Machine) -> Sandbox:
+    sandbox = Sandbox(new_id(now), "org-1", "box", "default", State.STARTED, now, now, now)
+    return replace(sandbox, machine=machine, incarnation="boot-1")
 
 
 def _key(word: str, permissions: tuple[str, ...] = ("write:sandboxes",), owner: str = "org-1") -> Key:
-    return Key(access.digest(word), owner, "user", word, word[-4:], frozenset(permissions), NOW, used_at=NOW)
+    now = fakes.BEGINNING
+    return Key(access.digest(word), owner, "user", word, word[-4:], frozenset(permissions), now, used_at=now)
