@@ -234,20 +234,23 @@ def _copy(source: str, target: str) -> None:
             writer.write(chunk)
 
 
+# The SDKs that read this reply know these words for what went wrong with one file of many.
+_FILE_CODES = {"not_found": "FILE_NOT_FOUND", "forbidden": "FILE_ACCESS_DENIED", "invalid": "INVALID_FILE_PATH"}
+
+
 async def download_many(machine: Machine, request: Request) -> Reply:
+    as_text = request.query({"errors": (shapes.one_of("json", "text"), "json")}).errors == "text"
     paths = (await request.json({"paths": (shapes.list_of(shapes.word, least=1), shapes.REQUIRED)})).paths
     kind = f"multipart/form-data; boundary={BOUNDARY}".encode()
-    return Reply(200, _parts(machine, paths), ((b"content-type", kind),))
+    return Reply(200, _parts(machine, paths, as_text), ((b"content-type", kind),))
 
 
-async def _parts(machine: Machine, paths: list[str]) -> AsyncGenerator[bytes, None]:
+async def _parts(machine: Machine, paths: list[str], as_text: bool) -> AsyncGenerator[bytes, None]:
     for path in paths:
         try:
             opened = _open(machine.path(path))
         except (Refusal, OSError) as problem:
-            refusal = problem if isinstance(problem, Refusal) else from_system(problem)
-            body = json.dumps({**refusal.body(), "status": refusal.status}).encode()
-            yield _part_head("error", path, "application/json", len(body)) + body + b"\r\n"
+            yield _error_part(path, problem if isinstance(problem, Refusal) else from_system(problem), as_text)
             continue
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         yield _part_head("file", path, kind, opened.size)
@@ -255,6 +258,14 @@ async def _parts(machine: Machine, paths: list[str]) -> AsyncGenerator[bytes, No
             yield chunk
         yield b"\r\n"
     yield f"--{BOUNDARY}--\r\n".encode()
+
+
+def _error_part(path: str, refusal: Refusal, as_text: bool) -> bytes:
+    """Older SDKs show whatever the part says; newer ones read JSON."""
+    told = {"statusCode": refusal.status, "code": _FILE_CODES.get(refusal.code), "source": "DAYTONA_DAEMON"}
+    body = refusal.message.encode(errors="replace") if as_text else json.dumps({**refusal.body(), **told}).encode()
+    kind = "text/plain; charset=utf-8" if as_text else "application/json"
+    return _part_head("error", path, kind, len(body)) + body + b"\r\n"
 
 
 async def _exactly(opened: Opened) -> AsyncGenerator[bytes, None]:

@@ -1,5 +1,6 @@
 """Daytona's tables: that they are complete, that no two rows collide, and how they read and write values."""
 
+import base64
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +20,8 @@ from chalicelib.dialects.daytona.clients import release, takes_json_logs
 from chalicelib.dialects.daytona.creating import NEW, NEW_WORKSPACE
 from chalicelib.dialects.daytona.listing import ARRAY_OR_CURSOR, NUMBERED
 from chalicelib.dialects.daytona.shapes import LISTED, SANDBOX
+from chalicelib.dialects.daytona.toolbox.files import download
+from chalicelib.dialects.daytona.toolbox.processes import EXECUTE
 from chalicelib.dialects.daytona.toolbox.sessions import Followed, logs
 from chalicelib.dialects.daytona.words import DESIRED, PERMISSIONS, STATES, permissions_told, states_meant
 from tests.contract import coverage
@@ -252,6 +255,42 @@ def test_a_followed_log_marks_each_chunk_with_three_bytes() -> None:
     assert list(bridge.from_agent(b"\x01")) == []
     assert list(bridge.from_client(b"anything")) == list(bridge.opened()) == []
     assert bridge.agent_closed(1000, "") == Close(1000, "")
+
+
+def wrapped(command: str, env: dict[str, str]) -> str:
+    """A command as the SDKs before 0.156 send it."""
+    script = f"echo '{base64.b64encode(command.encode()).decode()}' | base64 -d | sh"
+    exports = [f"export {k}=$(echo '{base64.b64encode(v.encode()).decode()}' | base64 -d)" for k, v in env.items()]
+    return f'sh -c "{";".join(exports)}; {script}"' if exports else f'sh -c "{script}"'
+
+
+@pytest.mark.parametrize("script", ["echo hi", 'it\'s "quoted" $HOME `ls` \\\\', "a\nb\n", "ünï 漢字"])
+def test_the_wrapping_of_older_sdks_is_taken_off(script: str) -> None:
+    read = parse(EXECUTE, {"command": wrapped(script, {})})
+    with_env = parse(EXECUTE, {"command": wrapped(script, {"A": 'it\'s $x; "y"', "B": ""})})
+
+    assert read["command"] == ["sh", "-c", script]
+    assert with_env["command"] == ["env", 'A=it\'s $x; "y"', "B=", "sh", "-c", script]
+
+
+@pytest.mark.parametrize(
+    "raw", ["echo hi", "sh -c \"echo 'x' | base64 -d\"", "sh -c \"echo '!' | base64 -d | sh\" ; ls"]
+)
+def test_other_commands_are_left_as_they_are(raw: str) -> None:
+    assert parse(EXECUTE, {"command": raw})["command"] == raw
+
+
+@pytest.mark.parametrize("raw", ["", "a\0b", 5, ["ls"], wrapped("a\0b", {}), "sh -c \"echo 'abc' | base64 -d | sh\""])
+def test_a_command_that_cannot_be_run_is_refused(raw: Any) -> None:
+    with pytest.raises(Invalid, match="command"):
+        parse(EXECUTE, {"command": raw})
+
+
+@pytest.mark.parametrize(("version", "form"), [("0.109.0", "text"), ("0.226.1", "json")])
+def test_what_goes_wrong_with_one_of_many_files_is_told_as_each_generation_reads_it(version: str, form: str) -> None:
+    relay = download(call(headers={"x-daytona-sdk-version": version}))
+
+    assert relay.path == f"/files/download?errors={form}"
 
 
 def error_of(refused: Refused, path: str, method: str = "POST") -> Any:

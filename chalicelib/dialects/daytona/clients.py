@@ -13,6 +13,7 @@ Release = tuple[int, int]
 SEED: Release = (0, 109)
 OPEN_ENUMS: Release = (0, 148)  # since then a word that a client does not know no longer breaks it
 JSON_LOGS: Release = (0, 167)  # before, a command's logs were bytes with a mark before each chunk
+JSON_FILE_ERRORS: Release = (0, 170)  # before, what went wrong with one file of many was shown as it came
 CURSOR_LISTS: Release = (0, 180)  # before, `GET /sandbox` answered with an array
 
 VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})\.")

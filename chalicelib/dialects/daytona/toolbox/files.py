@@ -2,7 +2,22 @@
 
 from typing import Any
 
-from chalicelib.dialect import Body, Needed, Relay, Route, Shape, each, from_text, list_of, some_text, text, whole
+from chalicelib.dialect import (
+    Body,
+    Call,
+    Needed,
+    Pick,
+    Relay,
+    Route,
+    Shape,
+    each,
+    from_text,
+    list_of,
+    some_text,
+    text,
+    whole,
+)
+from chalicelib.dialects.daytona.clients import JSON_FILE_ERRORS, release
 from chalicelib.dialects.daytona.fields import flag
 
 DEEPEST = 100
@@ -42,8 +57,13 @@ PERMISSIONS: Body = {**PATH, "owner": ("owner", text), "group": ("group", text),
 DELETE: Body = {**PATH, "recursive": ("recursive", flag)}
 
 UPLOAD = Relay("POST", "/files/upload", send="stream", receive="nothing")
-DOWNLOAD = Relay("POST", "/files/download", receive="stream")
 CONTENT = Relay("GET", "/files/content", send="query", receive="stream")
+
+
+def download(call: Call) -> Relay:
+    """Many files in one reply. What goes wrong with one of them is told in the form that this generation reads."""
+    form = "json" if release(call.request) >= JSON_FILE_ERRORS else "text"
+    return Relay("POST", f"/files/download?errors={form}", receive="stream")
 
 
 def _asked(path: str) -> Relay:
@@ -61,7 +81,7 @@ ROWS = (
     Route("GET", "/files/download", CONTENT, query=PATH),
     Route("POST", "/files/upload", UPLOAD, query=PATH),
     Route("POST", "/files/bulk-upload", UPLOAD),
-    Route("POST", "/files/bulk-download", DOWNLOAD, body={"paths": Needed("paths", list_of(some_text))}),
+    Route("POST", "/files/bulk-download", Pick(download), body={"paths": Needed("paths", list_of(some_text))}),
     Route("POST", "/files/folder", _told("/files/folder"), query=FOLDER, status=201),
     Route("POST", "/files/move", _told("/files/move"), query=MOVE),
     Route("POST", "/files/permissions", _told("/files/permissions"), query=PERMISSIONS),

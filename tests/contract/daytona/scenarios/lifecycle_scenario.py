@@ -14,10 +14,11 @@ async def test_a_sandbox_is_created_found_and_deleted(client: Any) -> None:
     made = await client.create(
         Params(language="python", env_vars={"A": "1"}, labels={"tag": "x"}, auto_stop_interval=5, public=True)
     )
+    state = made.state
     found = await client.get(made.id)
     await client.delete(made)
 
-    assert made.state == "started"
+    assert state == "started"
     assert (found.env, found.public, found.user, found.auto_stop_interval) == ({"A": "1"}, True, "daytona", 5)
     assert found.labels["tag"] == "x"
     assert found.cpu >= 1

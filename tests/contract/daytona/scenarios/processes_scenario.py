@@ -57,8 +57,8 @@ async def test_code_that_fails_tells_its_traceback(sandbox: Any) -> None:
 
 
 async def test_code_gets_its_arguments_and_environment(sandbox: Any) -> None:
-    params = daytona.CodeRunParams(argv=["one two"], env={"SHAPE": "round"})
+    params = daytona.CodeRunParams(argv=["one", "two"], env={"SHAPE": "round"})
 
     done = await sandbox.process.code_run("import os, sys; print(sys.argv[1:], os.environ['SHAPE'])", params=params)
 
-    assert done.result == "['one two'] round\n"
+    assert done.result == "['one', 'two'] round\n"
