@@ -17,9 +17,7 @@ NEVER_IMPORTED = (
     "**/__pycache__",
     "bin",
     "pynamodb/**/*.pyi",
-    "botocore/docs",
     "aws_lambda_powertools/event_handler",
-    "aws_lambda_powertools/tracing",
     "aws_lambda_powertools/utilities/[!_j]*",
     "aws_lambda_powertools/utilities/jmespath_utils/__pycache__",
 )
