@@ -1,0 +1,127 @@
+"""The keepers of the core's promises: memory, DynamoDB as moto has it, and dynoxide, which is what one machine runs on."""
+
+import itertools
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from chalice.package import YAMLTemplateSerializer
+from moto import mock_aws
+
+from chalicelib.aws.clients import Clients
+from chalicelib.aws.keys import DynamoKeys
+from chalicelib.aws.sandboxes import DynamoSandboxes
+from chalicelib.aws.tables import Tables, open_tables
+from chalicelib.core.world import Keys, Sandboxes
+from local import install
+from tests import fakes
+
+ROOT = Path(__file__).parents[2]
+AS_ANYBODY = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+TABLES = ("Sandboxes", "Names", "Keys", "Tombstones")
+CREATED_WITH = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
+
+_prefixes = (f"test-{number}-" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="session")
+def template() -> dict[str, Any]:
+    """Our half of the template, whose tables are the ones that are tested."""
+    read = YAMLTemplateSerializer().load_template((ROOT / "infra" / "template.yaml").read_text())
+    return cast(dict[str, Any], read)
+
+
+@pytest.fixture(scope="session")
+def dynoxide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a dynoxide of our own, durable as on one machine."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    database = tmp_path_factory.mktemp("dynoxide") / "tables.db"
+    command = [install.dynoxide(), "serve", "--host", "127.0.0.1", "--port", str(port), "--db-path", database]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        _wait_for(port)
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+
+
+@pytest.fixture(scope="session")
+def aws_clients() -> Clients:
+    """Clients that moto answers while it is on. Making them takes long, so they are made once."""
+    return Clients(**AS_ANYBODY)
+
+
+@pytest.fixture
+def moto_clients(aws_clients: Clients) -> Iterator[Clients]:
+    """Clients of an AWS that is empty and ours."""
+    with mock_aws():
+        yield aws_clients
+
+
+@pytest.fixture(scope="session")
+def dynoxide_clients(dynoxide: str) -> Iterator[Clients]:
+    """Clients of dynoxide."""
+    clients = Clients(**AS_ANYBODY, endpoint_url=dynoxide)
+    yield clients
+    clients["dynamodb"].close()
+
+
+@pytest.fixture(params=["moto", "dynoxide"])
+def clients(request: pytest.FixtureRequest) -> Clients:
+    """Clients of each that speaks DynamoDB."""
+    return cast(Clients, request.getfixturevalue(f"{request.param}_clients"))
+
+
+@pytest.fixture
+def tables(clients: Clients, template: dict[str, Any]) -> Tables:
+    """The template's tables, empty, in each of them."""
+    return _created(clients, template)
+
+
+@pytest.fixture(params=["memory", "moto", "dynoxide"])
+def tables_or_none(request: pytest.FixtureRequest, template: dict[str, Any]) -> Tables | None:
+    """The same, and None for memory."""
+    if request.param == "memory":
+        return None
+    return _created(request.getfixturevalue(f"{request.param}_clients"), template)
+
+
+@pytest.fixture
+def sandboxes(tables_or_none: Tables | None) -> Sandboxes:
+    """Every keeper of `Sandboxes`."""
+    return DynamoSandboxes(tables_or_none) if tables_or_none else fakes.Sandboxes(fakes.Clock())
+
+
+@pytest.fixture(params=["memory", "dynoxide"])
+def raced(request: pytest.FixtureRequest, template: dict[str, Any]) -> Sandboxes:
+    """Those that may be raced for: moto's transactions are not atomic among threads."""
+    if request.param == "memory":
+        return fakes.Sandboxes(fakes.Clock())
+    return DynamoSandboxes(_created(request.getfixturevalue("dynoxide_clients"), template))
+
+
+@pytest.fixture
+def keys(tables_or_none: Tables | None) -> Keys:
+    """Every keeper of `Keys`."""
+    return DynamoKeys(tables_or_none) if tables_or_none else fakes.Keys()
+
+
+def _created(clients: Clients, template: dict[str, Any]) -> Tables:
+    prefix = next(_prefixes)
+    for name in TABLES:
+        properties = template["Resources"][name]["Properties"]
+        wanted = {key: properties[key] for key in CREATED_WITH if key in properties}
+        clients["dynamodb"].create_table(TableName=prefix + name.lower(), **wanted)
+    return open_tables(prefix, clients)
+
+
+def _wait_for(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as attempt:
+            if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError("dynoxide does not listen")
