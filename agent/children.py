@@ -35,6 +35,7 @@ class Child:
 
     pid: int
     exited: "asyncio.Future[int]"
+    killed_by: int | None = None
 
     def signal_group(self, number: int) -> None:
         """Signal every process of its group, also where the leader is gone."""
@@ -84,6 +85,7 @@ class Children:
             code = os.waitstatus_to_exitcode(status)
             if entry := self._running.pop(pid, None):
                 entry[0].returncode = code
+                entry[1].killed_by = -code if code < 0 else None
                 if not entry[1].exited.done():
                     entry[1].exited.set_result(code if code >= 0 else 128 - code)
 
@@ -136,6 +138,12 @@ def descendants(pid: int) -> list[int]:
         found += below
         queue += below
     return found
+
+
+def session_of(leader: int) -> list[int]:
+    """Every living process of that leader's session."""
+    living = ((pid, stat_fields(pid)) for pid, _ in _parents())
+    return [pid for pid, fields in living if fields and int(fields[3]) == leader]
 
 
 def _parents() -> Iterator[tuple[int, int]]:

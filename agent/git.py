@@ -18,9 +18,16 @@ _WORDS = (
     ("git_conflict", r"CONFLICT|\[rejected\]|non-fast-forward|would be overwritten|Not possible to fast-forward"
      r"|already exists|unmerged files|needs merge|not fully merged|You have unstaged changes|divergent branches"),
     ("not_found", r"not a git repository|[Rr]epository not found|does not exist|not found|did not match|No such remote"
-     r"|unknown revision|invalid reference|couldn't find remote ref|bad revision|No such file|ambiguous argument|does not appear to be a git"),
+     r"|unknown revision|invalid reference"
+     r"|couldn't find remote ref|bad revision|No such file|ambiguous argument|does not appear to be a git"),
 )  # fmt: skip
-_ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", "GIT_ASKPASS": "", "SSH_ASKPASS": "", "GIT_OPTIONAL_LOCKS": "0"}
+_ENVIRONMENT = {
+    "GIT_TERMINAL_PROMPT": "0",
+    "LC_ALL": "C",
+    "GIT_ASKPASS": "",
+    "SSH_ASKPASS": "",
+    "GIT_OPTIONAL_LOCKS": "0",
+}
 _SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new"
 
 
@@ -65,7 +72,15 @@ async def git(
         raise Refusal("git_failed", "git is not installed in this image.")
     memory = _remembered(secret)
     try:
-        argv = [program, "-c", "safe.directory=*", "-c", "advice.detachedHead=false", *_helper(secret, memory), *arguments]
+        argv = [
+            program,
+            "-c",
+            "safe.directory=*",
+            "-c",
+            "advice.detachedHead=false",
+            *_helper(secret, memory),
+            *arguments,
+        ]
         outcome = await run(machine, argv, cwd=cwd, env=environment, stdin=stdin, pass_fds=memory)
     finally:
         for file in memory:
@@ -106,7 +121,9 @@ async def current_branch(machine: Machine, cwd: str) -> str:
     return (await git(machine, "symbolic-ref", "--short", "-q", "HEAD", cwd=cwd, accept=(0, 1))).strip() or "HEAD"
 
 
-async def secret_for_remote(machine: Machine, cwd: str, remote: str, username: str | None, password: str | None) -> Credentials | None:
+async def secret_for_remote(
+    machine: Machine, cwd: str, remote: str, username: str | None, password: str | None
+) -> Credentials | None:
     """The credentials for the server that this remote, or URL, names."""
     if username is None and password is None:
         return None

@@ -49,7 +49,13 @@ RESET = {
     "revision": (name, None),
     "files": (shapes.list_of(shapes.word), []),
 }
-RESTORE = {**PATH, "files": FILES, "staged": (shapes.flag, False), "worktree": (shapes.flag, None), "source": (name, None)}
+RESTORE = {
+    **PATH,
+    "files": FILES,
+    "staged": (shapes.flag, False),
+    "worktree": (shapes.flag, None),
+    "source": (name, None),
+}
 REMOTE = {
     **PATH,
     "name": (name, shapes.REQUIRED),
@@ -245,7 +251,9 @@ async def delete_remote(machine: Machine, request: Request) -> Reply:
 
 async def get_config(machine: Machine, request: Request) -> Reply:
     asked = request.query({"key": (name, shapes.REQUIRED), **SCOPE})
-    said = await git(machine, "config", f"--{asked.scope}", "--get", asked.key, cwd=machine.folder(asked.path), accept=(0, 1))
+    said = await git(
+        machine, "config", f"--{asked.scope}", "--get", asked.key, cwd=machine.folder(asked.path), accept=(0, 1)
+    )
     return answer({"key": asked.key, "value": said.removesuffix("\n") if said else None})
 
 

@@ -48,6 +48,7 @@ class Machine:
     started: float = field(default_factory=time.monotonic)
     unset: set[str] = field(default_factory=set)
     claimed: bool = False
+    port: int = 0
     quiet: bool = False
     sessions: "dict[str, Session]" = field(default_factory=dict)
     terminals: "dict[str, Terminal]" = field(default_factory=dict)
@@ -86,8 +87,9 @@ class Machine:
         """What a process is started with."""
         who = person or self.person
         own = {"HOME": who.home, "USER": who.name, "LOGNAME": who.name, "SHELL": who.shell}
-        inherited = {name: value for name, value in self.settings.inherited.items() if name not in self.unset}
-        return {"LANG": "C.UTF-8", "PATH": DEFAULT_PATH, **inherited, **own, **self.variables, **(extra or {})}
+        image = {"LANG": "C.UTF-8", "PATH": DEFAULT_PATH, **self.settings.inherited, **own}
+        kept = {name: value for name, value in image.items() if name not in self.unset}
+        return {**kept, **self.variables, **(extra or {})}
 
     def change(self, variables: Mapping[str, str], unset: list[str]) -> None:
         """Later processes get these variables; those `unset` they do not get, also where the image has them."""

@@ -5,12 +5,24 @@ import os
 import signal
 import time
 
-from agent import VERSION, content, files, git_calls, processes, searching, session_calls, shapes
+from agent import (
+    VERSION,
+    content,
+    files,
+    git_calls,
+    ports,
+    processes,
+    proxy,
+    searching,
+    session_calls,
+    shapes,
+    terminal_calls,
+)
 from agent.boot import DAMAGED, Booted, Ended, hello
 from agent.children import shield_from_oom_killer
 from agent.control import Control
 from agent.machine import Machine, describe
-from agent.protocol import factory
+from agent.protocol import factory, warm
 from agent.sessions import forget as forget_sessions
 from agent.web import Application, Reply, Request, Route, Socket, answer
 
@@ -94,11 +106,21 @@ ROUTES: list[Route] = [
     Route("GET", "/git/config", git_calls.get_config),
     Route("POST", "/git/config", git_calls.set_config),
     Route("POST", "/git/credentials", git_calls.store_credentials),
+    Route("POST", "/terminals", terminal_calls.create),
+    Route("GET", "/terminals", terminal_calls.index),
+    Route("GET", "/terminals/{id}", terminal_calls.show),
+    Route("DELETE", "/terminals/{id}", terminal_calls.delete),
+    Route("POST", "/terminals/{id}/resize", terminal_calls.resize),
+    Route("POST", "/terminals/{id}/signal", terminal_calls.signal),
+    Route("GET", "/ports", ports.index),
+    Route("*", "/proxy/{port}/*", proxy.proxy),
     Route("POST", "/checkpoints", save_checkpoint),
     Route("GET", "/checkpoints/{id}", show_checkpoint),
 ]
 SOCKETS: list[Socket] = [
     Socket("/sessions/{id}/commands/{command}/follow", session_calls.follow),
+    Socket("/terminals/{id}/attach", terminal_calls.attach),
+    Socket("/ports/{port}", ports.carry),
 ]
 
 
@@ -115,13 +137,17 @@ async def serve(booted: Booted, control: Control) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     application = Application(machine, ROUTES, SOCKETS)
-    server = await loop.create_server(factory(application), machine.settings.host, machine.settings.port, backlog=1024)
+    server = await loop.create_server(
+        factory(machine, application), machine.settings.host, machine.settings.port, backlog=1024
+    )
     port = server.sockets[0].getsockname()[1]
+    machine.port = port
     greeting = asyncio.create_task(asyncio.to_thread(hello, booted, port, control))
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait((greeting, stopped), return_when=asyncio.FIRST_COMPLETED)
     if greeting.done():
         greeting.result()
+    machine.errands.add(asyncio.create_task(asyncio.to_thread(warm)))
     await stopped
     server.close()
     await machine.children.end_all(grace=0.8)

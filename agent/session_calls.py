@@ -119,9 +119,7 @@ async def follow(machine: Machine, request: Request, conversation: Conversation)
 async def feed(machine: Machine, request: Request) -> Reply:
     session, command = _command(machine, request)
     asked = await request.json(INPUT)
-    await request.while_there(session.feed(command, asked.data))
-    if asked.end:
-        session.close_input(command)
+    await request.while_there(session.feed(command, asked.data, end=asked.end))
     return NOTHING
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 import os
+import re
+import select
 import shutil
 import signal
 import time
@@ -12,14 +14,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agent.errors import Refusal
-from agent.machine import Machine
+from agent.machine import Machine, default_shell
+from agent.processes import run
 from agent.shell import Shell
 from agent.spool import STDERR, STDOUT, Spool
 
 MOST_SESSIONS = 500
 MOST_COMMANDS = 1000
 NOT_STARTED = 126
+SYNTAX_ERROR = 2
 
+_SUBSTITUTION = re.compile(r"[$<>]\(")
 _numbers = itertools.count(1)
 
 
@@ -126,12 +131,27 @@ class Session:
             )
             return NOT_STARTED
         self._prepare(command)
+        if complaint := await self._complaint(command):
+            command.spool.append(STDERR, complaint)
+            return SYNTAX_ERROR
         command.began = time.clock_gettime(time.CLOCK_BOOTTIME) - 1 / os.sysconf("SC_CLK_TCK")
         command.started_at_ms = int(time.time() * 1000)
         code = await self._shell.run(command.name)
         for source in list(command.sources):
             self._drain(command, source)
         return self._shell.child.exited.result() if code is None else code
+
+    async def _complaint(self, command: Command) -> bytes:
+        """What is wrong with the command's syntax. Only asked where bash would not survive it: within `$(`.
+
+        A non-interactive bash exits over such an error, although it only reports one outside.
+        """
+        shell = default_shell()
+        if not _SUBSTITUTION.search(command.text) or not shell.endswith("bash"):
+            return b""
+        argv = [shell, "-n", "-O", "extglob", f"{command.folder}/command"]
+        checked = await run(self._machine, argv, cwd="/", env=self._machine.environment(), timeout=10.0)
+        return checked.captured.stderr.bytes() if checked.exit_code else b""
 
     def _prepare(self, command: Command) -> None:
         os.mkdir(command.folder, 0o700)
@@ -144,7 +164,7 @@ class Session:
             asyncio.get_running_loop().add_reader(source, self._readable, command, source)
         if command.interactive:
             os.mkfifo(f"{command.folder}/stdin", 0o600)
-            command.stdin = os.open(f"{command.folder}/stdin", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            command.stdin = _writing_end(f"{command.folder}/stdin")
         else:
             os.symlink(os.devnull, f"{command.folder}/stdin")
         for name in ("", "/command", "/stdin", "/stdout", "/stderr"):
@@ -186,19 +206,19 @@ class Session:
             os.close(command.stdin)
             command.stdin = None
 
-    async def feed(self, command: Command, content: bytes) -> None:
-        """Write to the command's standard input; waits while the command does not read."""
-        while not command.done.is_set() and command.stdin is None and command.interactive and not command.began:
-            await asyncio.sleep(0.005)  # queued behind another command
-        while content:
-            if command.done.is_set() or command.stdin is None:
-                raise Refusal(
-                    "conflict", f"Command {command.id[:100]!a} takes no input: it has ended, or it was started without."
-                )
-            try:
-                content = content[os.write(command.stdin, content[:65536]) :]
-            except BlockingIOError:
-                await asyncio.sleep(0.005)
+    async def feed(self, command: Command, content: bytes, *, end: bool) -> None:
+        """Write to the command's standard input, and `end` it; waits while the command does not read."""
+        while content or end:
+            if command.done.is_set() or (command.stdin is None and (command.began or not command.interactive)):
+                raise Refusal("conflict", f"Command {command.id[:100]!a} takes no input: it has ended, or has none.")
+            if command.stdin is None or not _is_read(command.stdin):
+                await asyncio.sleep(0.002)  # the command waits for another, or the shell has not opened it yet
+            elif content:
+                content = content[_written(command.stdin, content[:65536]) :]
+                await asyncio.sleep(0.002 if content else 0)
+            else:
+                self.close_input(command)
+                return
 
     async def kill(self, command: Command, number: int) -> None:
         """Signal everything the command runs. A SIGKILL that ends nothing (a loop of the shell itself) ends the shell."""
@@ -235,6 +255,29 @@ class Session:
         for source in list(command.sources):
             self._close(command, source)
         command.spool.remove()
+
+
+def _writing_end(path: str) -> int:
+    """The end of a FIFO that nobody reads yet. It must not count as a reader, for we ask whether there is one."""
+    both = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    finally:
+        os.close(both)
+
+
+def _is_read(file: int) -> bool:
+    """Whether somebody has the reading end open. Closing ours before that would lose what was written."""
+    poll = select.poll()
+    poll.register(file, 0)
+    return not poll.poll(0)
+
+
+def _written(file: int, content: bytes) -> int:
+    """How many bytes it took; none where it is full, or its reader just left."""
+    with suppress(BlockingIOError, BrokenPipeError):
+        return os.write(file, content)
+    return 0
 
 
 def place(machine: Machine, *parts: str) -> str:

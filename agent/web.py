@@ -5,7 +5,7 @@ import contextlib
 import hmac
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 
+ANY_LENGTH = -1
 JSON_LIMIT = 16 * 1024 * 1024
 
 log = logging.getLogger(__name__)
@@ -90,24 +91,47 @@ class Request:
                 yield message["body"]
             more = message.get("more_body", False)
 
-    async def gone(self) -> None:
-        """Return when the caller went away. The body must have been read."""
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-
     async def while_there(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The work's result; the work is cancelled when the caller goes away. The body must have been read."""
-        task, gone = asyncio.ensure_future(work), asyncio.ensure_future(self.gone())
+        """The work's result; the work is cancelled, and `Gone` raised, when the caller goes away."""
+        with self.caller.leash():
+            return await work
+
+    @property
+    def caller(self) -> "Caller":
+        caller: Caller = self.scope["state"]["caller"]
+        return caller
+
+
+class Caller:
+    """Who is at the other end of a connection, and the tasks that end when they leave."""
+
+    def __init__(self) -> None:
+        self.left = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def leave(self) -> None:
+        """The connection is gone."""
+        self.left = True
+        for task in self._tasks:
+            task.cancel()
+
+    @contextlib.contextmanager
+    def leash(self) -> Iterator[None]:
+        """Within it the current task is cancelled when the caller leaves, which comes out as `Gone`."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self.left:
+            raise Gone
+        self._tasks.add(task)
         try:
-            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                raise Gone
-            return task.result()
+            yield
+        except asyncio.CancelledError:
+            if not self.left:
+                raise
+            task.uncancel()
+            raise Gone from None
         finally:
-            gone.cancel()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait((task,))
+            self._tasks.discard(task)
 
 
 Handler = Callable[[Machine, Request], Awaitable[Reply]]
@@ -116,7 +140,10 @@ Talk = Callable[[Machine, Request, "Conversation"], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Route:
-    """A row of the table. `open` to callers without a token."""
+    """A row of the table. Method `*` is every method; a path that ends with `/*` goes on as it likes, or not at all.
+
+    `open` to callers without a token.
+    """
 
     method: str
     path: str
@@ -153,17 +180,21 @@ class Conversation:
         self.closed = True
         await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def until_closed(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do the work, ignoring what the caller says, until the caller closes."""
-        task, ended = asyncio.ensure_future(work), asyncio.ensure_future(self._deaf())
+    async def until_closed(self, tell: Coroutine[Any, Any, None]) -> None:
+        """Tell, ignoring what the caller says, until the caller closes."""
+        await self.both(tell, self._deaf())
+
+    async def both(self, tell: Coroutine[Any, Any, None], listen: Coroutine[Any, Any, None]) -> None:
+        """Tell and listen at once; when one is over, so is the other."""
+        tasks = asyncio.ensure_future(tell), asyncio.ensure_future(listen)
         try:
-            await asyncio.wait((task, ended), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
                 task.result()
         finally:
-            ended.cancel()
-            task.cancel()
-            await asyncio.wait((task, ended))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     async def _deaf(self) -> None:
         async for _ in self.incoming():
@@ -198,7 +229,11 @@ class Application:
         except OSError as problem:
             system = from_system(problem)
             reply = answer(system.body(), system.status)
-        await _deliver(reply, send)
+        if isinstance(reply.body, bytes):
+            await _deliver(reply, reply.body, send)
+        else:
+            with scope["state"]["caller"].leash():
+                await _deliver_stream(reply, reply.body, send)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         row, request = self._found(scope, receive)
@@ -212,7 +247,7 @@ class Application:
 
     def _found(self, scope: Scope, receive: Receive) -> tuple[Route, Request]:
         segments, rows = _matching(scope, self._routes)
-        row = next((row for row in rows if row.method == scope["method"]), None)
+        row = next((row for row in rows if row.method in (scope["method"], "*")), None)
         if row is None or not row.open:
             self._admit(scope)
         if row is None:
@@ -247,7 +282,7 @@ def _indexed(rows: Iterable[tuple[str, Row]]) -> dict[int, list[tuple[list[str],
     index: dict[int, list[tuple[list[str], Row]]] = {}
     for path, row in sorted(rows, key=lambda pair: pair[0].count("{")):
         words = path.split("/")
-        index.setdefault(len(words), []).append((words, row))
+        index.setdefault(ANY_LENGTH if words[-1] == "*" else len(words), []).append((words, row))
     return index
 
 
@@ -255,28 +290,28 @@ def _matching(scope: Scope, index: dict[int, list[tuple[list[str], Row]]]) -> tu
     """The path's words, decoded after splitting so that %2F is part of a word, and the rows that fit them."""
     words = [unquote(word, errors="surrogateescape") for word in scope["raw_path"].decode("latin-1").split("/")]
     fits = [row for pattern, row in index.get(len(words), ()) if _fits(pattern, words)]
-    return words, fits
+    return words, fits or [row for pattern, row in index.get(ANY_LENGTH, ()) if _fits(pattern[:-1], words)]
 
 
 def _fits(pattern: list[str], words: list[str]) -> bool:
-    return all(part == word or (part[:1] == "{" and word) for part, word in zip(pattern, words, strict=True))
+    """Whether the words begin as the pattern says."""
+    same = (part == word or (part[:1] == "{" and word) for part, word in zip(pattern, words, strict=False))
+    return len(words) >= len(pattern) and all(same)
 
 
 def _words(path: str, words: list[str]) -> dict[str, str]:
-    return {part[1:-1]: word for part, word in zip(path.split("/"), words, strict=True) if part[:1] == "{"}
+    return {part[1:-1]: word for part, word in zip(path.split("/"), words, strict=False) if part[:1] == "{"}
 
 
-async def _deliver(reply: Reply, send: Send) -> None:
-    body = reply.body
-    headers = list(reply.headers)
-    if isinstance(body, bytes):
-        if reply.status != 204:
-            headers.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        return
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+async def _deliver(reply: Reply, body: bytes, send: Send) -> None:
+    length = [] if reply.status in (204, 304) else [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, *length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _deliver_stream(reply: Reply, body: AsyncGenerator[bytes, None], send: Send) -> None:
     async with contextlib.aclosing(body):
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
         async for chunk in body:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     await send({"type": "http.response.body", "body": b""})

@@ -24,7 +24,9 @@ def restore(url: str, *, size: int, sha256: str, root: str) -> int:
     """
     download = Download(url, size)
     try:
-        plain = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).stream_reader(cast(IO[bytes], download), read_size=1 << 18)
+        plain = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).stream_reader(
+            cast(IO[bytes], download), read_size=1 << 18
+        )
         count = Restoring(root).apply(Reader(plain.read))
         while plain.read(1 << 20):
             pass

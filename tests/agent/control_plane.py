@@ -32,13 +32,17 @@ class Plan:
 class ControlPlane:
     """Serves until closed. What the agent said is in `boots`, `hellos` and `saved`; what it stored in `store`."""
 
-    def __init__(self, plan: Plan | None = None, *, socket: Path | None = None, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, plan: Plan | None = None, *, socket: Path | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.plan = plan or Plan()
         self.boots: list[dict[str, Any]] = []
         self.hellos: Queue[dict[str, Any]] = Queue()
         self.saved: Queue[dict[str, Any]] = Queue()
         self.store: dict[str, bytes] = {}
-        self._server: socketserver.BaseServer = _LocalServer(str(socket), _Call) if socket else _Server(("127.0.0.1", 0), _Call)
+        self._server: socketserver.BaseServer = (
+            _LocalServer(str(socket), _Call) if socket else _Server(("127.0.0.1", 0), _Call)
+        )
         self._server.control = self  # type: ignore[attr-defined]
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)  # type: ignore[attr-defined]

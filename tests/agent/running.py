@@ -71,10 +71,15 @@ class Client:
         self.headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self.link = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def ask(self, method: str, target: str, body: Any = None, /, headers: dict[str, str] | None = None, **query: Any) -> Answer:
+    def ask(
+        self, method: str, target: str, body: Any = None, /, headers: dict[str, str] | None = None, **query: Any
+    ) -> Answer:
         """Send a request: a dict or list as JSON, bytes and files as they are, `query` encoded."""
         raw = json.dumps(body).encode() if isinstance(body, dict | list) else body
-        pairs = [f"{name}={quote(value if isinstance(value, bytes) else str(value), safe='')}" for name, value in query.items()]
+        pairs = [
+            f"{name}={quote(value if isinstance(value, bytes) else str(value), safe='')}"
+            for name, value in query.items()
+        ]
         target += "?" + "&".join(pairs) if pairs else ""
         self.link.request(method, target, raw, {**self.headers, **(headers or {})})
         reply = self.link.getresponse()
@@ -94,7 +99,11 @@ class Client:
 
     def socket(self, path: str) -> ClientConnection:
         return connect(
-            f"ws://127.0.0.1:{self.port}{path}", additional_headers=self.headers, compression=None, max_size=None, open_timeout=20
+            f"ws://127.0.0.1:{self.port}{path}",
+            additional_headers=self.headers,
+            compression=None,
+            max_size=None,
+            open_timeout=20,
         )
 
     def close(self) -> None:

@@ -15,7 +15,9 @@ from tests.agent.trees import read_tree
 MOMENT = 1_600_000_000_123_456_789
 
 
-def save(agent: Agent, id: str = "cp", *, part_bytes: int = 65536, quiesce: bool = False, urls: int = 1) -> dict[str, Any]:
+def save(
+    agent: Agent, id: str = "cp", *, part_bytes: int = 65536, quiesce: bool = False, urls: int = 1
+) -> dict[str, Any]:
     body = {"id": id, "quiesce": quiesce, "part_bytes": part_bytes, "task_token": "saved-token"}
     reply = agent.client().post("/checkpoints", {**body, "part_urls": agent.control.part_urls(id, 1, urls)})
     assert reply.status == 202, reply.body
@@ -125,15 +127,25 @@ def test_a_download_that_breaks_is_taken_up_where_it_broke(control: ControlPlane
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "digest"])
-def test_a_damaged_checkpoint_is_reported_and_nothing_is_served(control: ControlPlane, start: Start, damage: str) -> None:
+def test_a_damaged_checkpoint_is_reported_and_nothing_is_served(
+    control: ControlPlane, start: Start, damage: str
+) -> None:
     agent = start(control)
     agent.hello()
     (agent.home / "random").write_bytes(os.urandom(100_000))
     restore = control.checkpoint(save(agent))
     whole = control.store["cp/whole"]
-    damaged = {"flip": whole[:50_000] + bytes([whole[50_000] ^ 1]) + whole[50_001:], "cut": whole[:60_000], "digest": whole}
+    damaged = {
+        "flip": whole[:50_000] + bytes([whole[50_000] ^ 1]) + whole[50_001:],
+        "cut": whole[:60_000],
+        "digest": whole,
+    }
     control.store["cp/whole"] = damaged[damage]
-    control.plan.restore = {**restore, "size": len(damaged[damage]), "sha256": "0" * 64 if damage == "digest" else restore["sha256"]}
+    control.plan.restore = {
+        **restore,
+        "size": len(damaged[damage]),
+        "sha256": "0" * 64 if damage == "digest" else restore["sha256"],
+    }
 
     another = start(control)
     said = another.hello()
@@ -148,7 +160,10 @@ def test_a_quiesced_sandbox_ends_its_processes_and_starts_no_more(control: Contr
     agent.hello()
     client = agent.client()
     client.post("/sessions", {"id": "s"})
-    client.post("/sessions/s/commands", {"command": "trap 'echo saved > last-words; exit' TERM; while :; do sleep 0.05; done", "wait": False})
+    client.post(
+        "/sessions/s/commands",
+        {"command": "trap 'echo saved > last-words; exit' TERM; while :; do sleep 0.05; done", "wait": False},
+    )
     assert client.exec("sleep 0.3; ls").status == 200
 
     saved = save(agent, quiesce=True)
@@ -205,7 +220,9 @@ def clone_with_manifest(image: Path, root: Path) -> Path:
     for folder, folders, files in os.walk(root):
         for name in folders + files:
             os.utime(f"{folder}/{name}", ns=(MOMENT, MOMENT), follow_symlinks=False)
-    manifest = subprocess.run([sys.executable, "-m", "agent.manifest", str(root)], capture_output=True, check=True).stdout
+    manifest = subprocess.run(
+        [sys.executable, "-m", "agent.manifest", str(root)], capture_output=True, check=True
+    ).stdout
     (root / "opt/sandbar/image.manifest").write_bytes(manifest)
     return root
 

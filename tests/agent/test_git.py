@@ -117,7 +117,10 @@ def test_branches_come_and_go(client: Client, repository: str) -> None:
     client.post("/git/branches", {"path": repository, "name": "side"})
     client.post("/git/checkout", {"path": repository, "branch": "other", "create": True})
 
-    assert client.get("/git/branches", path=repository).json == {"branches": ["main", "other", "side"], "current": "other"}
+    assert client.get("/git/branches", path=repository).json == {
+        "branches": ["main", "other", "side"],
+        "current": "other",
+    }
     assert client.delete("/git/branches", {"path": repository, "name": "side"}).status == 200
     assert client.get("/git/branches", path=repository).json["branches"] == ["main", "other"]
 
@@ -140,14 +143,18 @@ def test_remotes_and_config(client: Client, repository: str) -> None:
     assert client.post("/git/remotes", remote).status == 200
     assert client.post("/git/remotes", remote).status == 409
     assert client.post("/git/remotes", {**remote, "url": "https://example.com/b.git", "overwrite": True}).status == 200
-    assert client.get("/git/remotes", path=repository).json == {"remotes": [{"name": "up", "url": "https://example.com/b.git"}]}
+    assert client.get("/git/remotes", path=repository).json == {
+        "remotes": [{"name": "up", "url": "https://example.com/b.git"}]
+    }
     assert client.delete("/git/remotes", {"path": repository, "name": "up"}).status == 200
     assert client.post("/git/config", {"path": repository, "key": "user.name", "value": "Bea"}).status == 200
     assert client.get("/git/config", path=repository, key="user.name").json["value"] == "Bea"
     assert client.get("/git/config", path=repository, key="user.nothing").json["value"] is None
 
 
-def test_a_password_reaches_the_server_and_no_disk(client: Client, agent: Agent, repository: str, server: str, home: Path) -> None:
+def test_a_password_reaches_the_server_and_no_disk(
+    client: Client, agent: Agent, repository: str, server: str, home: Path
+) -> None:
     secret = {"username": "ann", "password": "s3cret"}
     client.post("/git/remotes", {"path": repository, "name": "origin", "url": server})
 
@@ -155,7 +162,11 @@ def test_a_password_reaches_the_server_and_no_disk(client: Client, agent: Agent,
     cloned = client.post("/git/clone", {"url": server, "path": str(home / "clone"), **secret})
     pulled = client.post("/git/pull", {"path": str(home / "clone"), **secret})
 
-    assert [reply.status for reply in (pushed, cloned, pulled)] == [200, 200, 200], (pushed.body, cloned.body, pulled.body)
+    assert [reply.status for reply in (pushed, cloned, pulled)] == [200, 200, 200], (
+        pushed.body,
+        cloned.body,
+        pulled.body,
+    )
     assert client.get("/git/status", path=str(home / "clone")).json["published"] is True
     assert client.exec(f"grep -r s3cret {agent.root}").json["exit_code"] == 1
     assert "s3cret" not in agent.log.read_text()
@@ -191,7 +202,9 @@ def test_a_wrong_password_is_401(client: Client, server: str, home: Path, secret
         ("reset", {"path": "REPO", "mode": "sideways"}, 400, "invalid"),
     ],
 )
-def test_failures_have_gits_words(client: Client, repository: str, call: str, body: dict[str, Any], status: int, code: str) -> None:
+def test_failures_have_gits_words(
+    client: Client, repository: str, call: str, body: dict[str, Any], status: int, code: str
+) -> None:
     path = repository if body["path"] == "REPO" else body["path"]
 
     reply = client.post(f"/git/{call}", {**body, "path": path})

@@ -18,7 +18,14 @@ def read_tree(root: Path) -> Tree:
             status = os.lstat(path)
             relative = os.path.relpath(path, os.fsencode(root))
             first = relative if stat.S_ISDIR(status.st_mode) else inodes.setdefault(status.st_ino, relative)
-            tree[relative] = (oct(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, first, _content(path, status))
+            tree[relative] = (
+                oct(status.st_mode),
+                status.st_uid,
+                status.st_gid,
+                status.st_mtime_ns,
+                first,
+                _content(path, status),
+            )
     return tree
 
 
