@@ -21,10 +21,11 @@ from local.home import Home
 # ping need all the others. Raw packets reach no neighbour: see networks.keep_apart.
 DROPPED_CAPABILITIES = ["MKNOD", "AUDIT_WRITE"]
 PIDS_LIMIT = 4096
-DOOR = "/run/sandbar"
+DOOR = "/run/sandbar/door"
 # A container's end is known before the engine has written it down.
 SETTLE_SECONDS = 5.0
 CALL_SECONDS = 60
+LAST_LINES = 5
 API_VERSION = "1.40"
 
 
@@ -35,8 +36,7 @@ class ContainerEngine:
         self.kind = kind
         self._home = home
         self._api = docker.APIClient(base_url=url, timeout=CALL_SECONDS, version=API_VERSION)
-        self._network = f"sandbar-{home.tag}"
-        self._subnet = networks.ensure(self._api, self._network, home.tag)
+        networks.ensure(self._api, kind, home.tag)
         self._seen: dict[str, Machine] = {}
         self._lock = threading.Lock()
         self._exits = Exits()
@@ -73,6 +73,12 @@ class ContainerEngine:
         with contextlib.suppress(NotFound):
             self._api.remove_container(id, v=True, force=True)
 
+    def last_words(self, id: str) -> str:
+        with contextlib.suppress(APIError, RequestException):
+            written: bytes = self._api.logs(id, tail=LAST_LINES)
+            return written.decode(errors="replace").strip()
+        return ""
+
     def on_exit(self, tell: Callable[[Machine], None]) -> None:
         self._tell = tell
 
@@ -87,7 +93,7 @@ class ContainerEngine:
             init=order.init,
             mem_limit=f"{order.memory_mib}m",
             memswap_limit=f"{order.memory_mib}m",
-            network_mode=self._network,
+            network_mode=networks.name(self._home.tag),
             nano_cpus=round(order.cpus * 1e9),
             pids_limit=PIDS_LIMIT,
         )
@@ -105,7 +111,7 @@ class ContainerEngine:
             self._api.start(id)
         except (APIError, RequestException) as refusal:
             raise EngineRefused(_words(refusal)) from refusal
-        networks.keep_apart(self._subnet)
+        networks.keep_apart(self._home.tag)
         machine = self._look(id, watch=True)
         if machine is None:
             raise EngineRefused(f"container {id[:12]} vanished while it started")

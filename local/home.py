@@ -57,7 +57,7 @@ class Home:
 
     @property
     def door(self) -> Path:
-        """The folder that every container sees, read-only, at /run/sandbar."""
+        """The folder that every container sees, read-only, at /run/sandbar/door."""
         return self.run / "door"
 
     @property

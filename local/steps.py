@@ -22,7 +22,7 @@ NO_CONTAINERS = """\
   !! They can read and change whatever this user can. Run only what you would run yourself."""
 # The stand-in knows neither networks nor who may use them; containers are on a bridge of their own.
 NETWORK = {"Vpc": "vpc-local", "Subnets": "subnet-local", "AssignPublicIp": "DISABLED"}
-DOOR = "unix:/run/sandbar/control.sock"
+DOOR = "unix:/run/sandbar/door/control.sock"
 STOP_SECONDS = 3.0
 STOPPED_AT_ONCE = 8
 
