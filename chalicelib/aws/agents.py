@@ -26,8 +26,8 @@ class HttpAgents:
         headers = {"authorization": f"Bearer {token}", "content-type": "application/json"}
         try:
             connection.request(method, path, said, headers)
-            response = connection.getresponse()
-            status, raw = response.status, response.read(LONGEST_ANSWER + 1)
+            with connection.getresponse() as response:
+                status, raw = response.status, response.read(LONGEST_ANSWER + 1)
         except (OSError, http.client.HTTPException) as problem:
             raise Unavailable(f"the sandbox does not answer: {type(problem).__name__}") from problem
         finally:

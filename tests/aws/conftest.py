@@ -1,11 +1,15 @@
-"""The keepers of the core's promises: memory, DynamoDB as moto has it, and dynoxide, which is what one machine runs on."""
+"""The keepers of the core's promises: memory, AWS as moto has it, and dynoxide and nanio, which one machine runs on."""
 
 import itertools
+import os
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
@@ -31,21 +35,39 @@ _prefixes = (f"test-{number}-" for number in itertools.count(1))
 @pytest.fixture(scope="session")
 def template() -> dict[str, Any]:
     """Our half of the template, whose tables are the ones that are tested."""
-    read = YAMLTemplateSerializer().load_template((ROOT / "infra" / "template.yaml").read_text())
-    return cast(dict[str, Any], read)
+    read: dict[str, Any] = YAMLTemplateSerializer().load_template((ROOT / "infra" / "template.yaml").read_text())
+    return read
 
 
 @pytest.fixture(scope="session")
 def dynoxide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a dynoxide of our own, durable as on one machine."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    database = tmp_path_factory.mktemp("dynoxide") / "tables.db"
-    command = [install.dynoxide(), "serve", "--host", "127.0.0.1", "--port", str(port), "--db-path", database]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        _wait_for(port)
-        yield f"http://127.0.0.1:{port}"
-        server.terminate()
+    port, database = _free_port(), tmp_path_factory.mktemp("dynoxide") / "tables.db"
+    command = [str(install.dynoxide()), "serve", "--host", "127.0.0.1", "--port", str(port), "--db-path", str(database)]
+    with _serving(command, port) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def nanio_clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clients]:
+    """Clients of nanio, which is S3 on one machine."""
+    port, folder = _free_port(), tmp_path_factory.mktemp("nanio")
+    command = [
+        sys.executable,
+        "-m",
+        "nanio",
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--data-dir",
+        str(folder),
+    ]
+    with _serving(command, port, {"NANIO_ACCESS_KEY": "test", "NANIO_SECRET_KEY": "test"}) as url:
+        clients = Clients(**AS_ANYBODY, endpoint_url=url)
+        yield clients
+        clients["s3"].close()
 
 
 @pytest.fixture(scope="session")
@@ -118,10 +140,23 @@ def _created(clients: Clients, template: dict[str, Any]) -> Tables:
     return open_tables(prefix, clients)
 
 
-def _wait_for(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise AssertionError("dynoxide does not listen")
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def _serving(command: Sequence[str], port: int, told: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """A server while it runs; its URL."""
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, **told}
+    ) as server:
+        try:
+            for _ in range(500):
+                with socket.socket() as attempt:
+                    if attempt.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.02)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
