@@ -14,15 +14,15 @@ from typing import IO, cast
 from local.errors import SetupError
 
 CHUNK = 1 << 20
-NO_NETWORK = "cannot be reached over the network; check the connection and the proxy settings, then run it again"
 # The last lines of a program that failed, and what they mean to whoever reads them.
 MEANINGS = {
-    r"No space left on device|ENOSPC|Disk quota exceeded": "found no room left on the disk; make some, then run it again",
-    r"resolv|NameResolution|ENOTFOUND|EAI_AGAIN|Connection (refused|timed out|reset)|ETIMEDOUT|ECONNREFUSED|ECONNRESET"
-    r"|Network is unreachable|NewConnectionError|Could not connect|Failed to fetch": f"failed: a package source {NO_NETWORK}",
-    r"CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT|certificate verif": "met a certificate that is not trusted here; "
+    "No space left on device|ENOSPC|Disk quota exceeded": "found no room left on the disk; make some, then run it again",
+    "Could not resolve|name resolution|ENOTFOUND|EAI_AGAIN|Could not connect|Network is unreachable|NewConnectionError"
+    "|Connection (refused|timed out|reset)|ECONNREFUSED|ETIMEDOUT|ECONNRESET|Failed to fetch": "failed: a package source "
+    "cannot be reached over the network; check the connection and the proxy settings, then run it again",
+    "CERTIFICATE_VERIFY_FAILED|SELF_SIGNED_CERT|certificate verif": "met a certificate that is not trusted here; "
     "add the proxy's certificate to this machine's trusted ones, then run it again",
-    r"not enough space|cannot traverse|uid_map|/etc/subuid": "may not make the folders of other users here; run it as root, "
+    "cannot traverse|uid_map|/etc/subuid": "may not make the files of other users here; run it as root, "
     "or give this user a range in /etc/subuid and /etc/subgid",
 }
 TAIL_BYTES = 8192
@@ -106,6 +106,16 @@ def _leashed(command: Sequence[str]) -> list[str]:
     if not shutil.which(command[0]):
         raise SetupError(f"{command[0]} is missing; install it, on Debian with: apt-get install {command[0]}")
     if os.geteuid() == 0:
-        # A namespace of processes ends with its first one, so no grandchild is forgotten.
-        return ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", *command]
+        # A namespace of processes ends with its first one, so no grandchild is forgotten, nor what it had mounted.
+        return [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--pid",
+            "--mount",
+            "--fork",
+            "--kill-child=KILL",
+            *command,
+        ]
     return ["setpriv", "--pdeathsig", "TERM", *command]

@@ -31,6 +31,10 @@ DPKG_OPTIONS = (
     *(f"path-exclude=/usr/share/{name}/*" for name in ("man", "info", "locale", "doc")),
     "path-include=/usr/share/doc/*/copyright",
 )
+# The engine writes these two for each container; what mmdebstrap copied of this machine's is not to be seen.
+FORGET = (
+    'cd "$1/etc" && echo sandbar >hostname && : >resolv.conf && chmod 644 hostname resolv.conf && rm -r "$1/tmp/parts"'
+)
 # What the agent's Python is copied from.
 RUNTIME_SOURCES = ("usr/bin/python3.11", "usr/lib/python3.11/", "usr/lib/x86_64-linux-gnu/l")
 ROOM_BYTES = 3 << 30
@@ -59,7 +63,7 @@ class Kitchen:
 
 
 def root_name() -> str:
-    return f"root-{_fingerprint([IMAGES / 'fetch.sh', *DEFAULT.iterdir()], *DPKG_OPTIONS)}"
+    return f"root-{_fingerprint([IMAGES / 'fetch.sh', *DEFAULT.iterdir()], *DPKG_OPTIONS, FORGET)}"
 
 
 def runtime_name() -> str:
@@ -104,16 +108,16 @@ def _root(kitchen: Kitchen, folder: Path) -> None:
     kitchen.progress("Fetching Python packages and Node for the default image")
     parts = kitchen.scratch / "parts"
     kitchen.run(["sh", str(DEFAULT / "gather.sh"), str(parts), sys.executable])
-    shutil.copy(DEFAULT / "setup.sh", kitchen.scratch)
+    shutil.copy(DEFAULT / "setup.sh", parts)
     kitchen.progress("Building the default image from Debian 12's packages, once; it takes a minute or two")
     environment = {"SOURCE_DATE_EPOCH": str(layers.EPOCH), "TMPDIR": str(kitchen.scratch)}
-    with kitchen.run.reading(_bootstrap(parts, kitchen.scratch / "setup.sh"), environment) as chunks:
+    with kitchen.run.reading(_bootstrap(parts), environment) as chunks:
         layers.keep(chunks, folder)
 
 
-def _bootstrap(parts: Path, setup: Path) -> list[str]:
+def _bootstrap(parts: Path) -> list[str]:
     packages = [line for line in (DEFAULT / "apt.txt").read_text().split("\n") if line and not line.startswith("#")]
-    hooks = [f"copy-in {parts} {setup} /tmp", 'chroot "$1" sh /tmp/setup.sh /tmp/parts']
+    hooks = [f"copy-in {parts} /tmp", 'chroot "$1" sh /tmp/parts/setup.sh /tmp/parts', FORGET]
     return [
         *("mmdebstrap", "--mode=auto", "--variant=minbase", "--format=tar", f"--include={','.join(packages)}"),
         *(f"--dpkgopt={option}" for option in DPKG_OPTIONS),

@@ -12,7 +12,10 @@ python3 -m pip install --quiet --no-index --no-deps --no-cache-dir --no-compile 
 # Their own tests are a fifth of the size and of no use here.
 find /usr/local/lib/python3*/dist-packages \( -name tests -o -name test \) -type d \
     -not -path '*/jedi/*' -not -path '*/parso/*' -prune -exec rm -r {} +
-python3 -m compileall -q -j 0 /usr/local/lib/python3*/dist-packages
+# Whoever boots this image has a later clock than these files, so their age may vouch for what is compiled; a hash, the
+# choice of reproducible builds, would be computed again at every import (pandas: 0.6 s instead of 0.45).
+find /usr/local/lib/python3*/dist-packages -name '*.py' -exec touch -d "@${SOURCE_DATE_EPOCH:-1704067200}" {} +
+python3 -m compileall -q -f -j 0 --invalidation-mode timestamp /usr/local/lib/python3*/dist-packages /usr/lib/python3.11
 
 install -m 755 "$parts/node/bin/node" /usr/local/bin/node
 mkdir -p /usr/local/lib/node_modules
@@ -48,4 +51,5 @@ printf '%s\n' \
     'deb http://deb.debian.org/debian bookworm main' \
     'deb http://deb.debian.org/debian bookworm-updates main' \
     'deb http://deb.debian.org/debian-security bookworm-security main' >/etc/apt/sources.list
-rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/*.log /var/log/apt /root/.npm /tmp/*
+# Not all of /tmp: the builder's own configuration of apt lies there, and without it apt would tidy the builder's machine.
+rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/*.log /var/log/apt /tmp/node-compile-cache
