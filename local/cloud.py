@@ -9,11 +9,15 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local import home as homes
 from local.engine import Engine
 from local.home import Home
 from local.machines import connect
+
+if TYPE_CHECKING:
+    from local.workers import Nursery
 
 HOST = "127.0.0.1"
 
@@ -43,19 +47,21 @@ def main() -> None:
     home = homes.at(Path(os.environ["SANDBAR_DATA"]))
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     engine = connect(home, os.environ["SANDBAR_ENGINE"], os.environ["SANDBAR_ENGINE_URL"])
-    _install(engine)
+    nursery = _install(home, engine)
     asyncio.run(_serve(int(os.environ["GATEWAY_PORT"])))
+    nursery.close()
     engine.close()
 
 
-def _install(engine: Engine) -> None:
-    from local import ecs, patches, stores
+def _install(home: Home, engine: Engine) -> "Nursery":
+    from local import ecs, patches, stores, workers
 
     patches.apply()
     stores.install(
         stores.Stores(tables_url=os.environ["AWS_ENDPOINT_URL_DYNAMODB"], objects_url=os.environ["AWS_ENDPOINT_URL_S3"])
     )
     ecs.install(engine)
+    return workers.install(home.data / "layers")
 
 
 async def _serve(port: int) -> None:

@@ -243,6 +243,8 @@ def _exited(engine: Engine, machine: Machine) -> None:
     with request_scope(ACCOUNT, REGION):
         task = ecs._tasks.get(arn)
         if task:
+            words = engine.last_words(machine.id)
+            log.warning("task of %s ended with code %s: %s", task.get("startedBy"), machine.exit_code, words)
             ecs._maybe_mark_stopped(task)
     # A stopped task has no disk in Fargate; what is to be kept, the agent has saved before.
     with contextlib.suppress(EngineRefused):

@@ -66,6 +66,9 @@ class Engine(Protocol):
     def remove(self, id: str) -> None:
         """End it and forget its disk. Nothing happens if it is gone."""
 
+    def last_words(self, id: str) -> str:
+        """The end of what its agent wrote; nothing where there is no more."""
+
     def on_exit(self, tell: Callable[[Machine], None]) -> None:
         """Call this, on a thread of the engine's, once for each machine that ends."""
 

@@ -20,6 +20,7 @@ from local.errors import SetupError
 from local.home import Home
 from local.settings import Settings, from_environment
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_SECONDS = 0.2
 MOST_DEATHS = 6
 DEATHS_WITHIN_SECONDS = 60.0
@@ -27,8 +28,10 @@ DEATHS_WITHIN_SECONDS = 60.0
 
 def main() -> int:
     """Run until Ctrl-C or SIGTERM; 1, after one line that says what to do, where it cannot."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)
+    for number in STOP_SIGNALS:
+        # A shell has background jobs ignore SIGINT, and nohup SIGHUP: of the two only the latter is meant for us.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     try:
         settings = from_environment(os.environ)
         home = homes.at(settings.data)
@@ -95,7 +98,7 @@ class Run:
 
     def stop(self) -> None:
         """Take everything down. Machines are stopped after the control plane, which would else believe that they died."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         by_name = {part.name: part for part in self._parts}
         for name in ("edge", "cloud"):

@@ -2,7 +2,7 @@
 
 import contextlib
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from docker import APIClient
@@ -15,18 +15,28 @@ INTERFACES = Path("/sys/class/net")
 # 1,022 sandboxes each.
 POOL = ipaddress.IPv4Network("10.212.0.0/14")
 PREFIX = 22
+PODMAN_CREATE = "/v4.0.0/libpod/networks/create"
 
 
-def ensure(api: APIClient, name: str, tag: str) -> ipaddress.IPv4Network:
-    """The network of that name, made if it is missing; `tag` says where in the pool to look first."""
+def ensure(api: APIClient, kind: str, tag: str) -> ipaddress.IPv4Network:
+    """The range of the network `name(tag)`, which is made if it is missing; the tag says where in the pool to look first."""
     try:
-        found = api.inspect_network(name)
+        found = api.inspect_network(name(tag))
         return ipaddress.IPv4Network(found["IPAM"]["Config"][0]["Subnet"])
     except NotFound:
         subnet = free(tag, used())
-        pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))
-        api.create_network(name, driver="bridge", ipam=IPAMConfig(pool_configs=[pool]))
+        MAKERS[kind](api, tag, subnet)
         return subnet
+
+
+def name(tag: str) -> str:
+    """What the engine calls it."""
+    return f"sandbar-{tag}"
+
+
+def interface(tag: str) -> str:
+    """What the kernel calls it: at most fifteen letters, and another for each data folder, each of which numbers anew."""
+    return f"sb-{tag}"
 
 
 def free(tag: str, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
@@ -42,26 +52,43 @@ def free(tag: str, taken: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Netw
 
 def used() -> Iterator[ipaddress.IPv4Network]:
     """Every range that this machine routes somewhere, the default route left out."""
-    for _, network in _routes():
-        if network.prefixlen:
-            yield network
+    for line in ROUTES.read_text().splitlines()[1:]:
+        _, destination, _, _, _, _, _, mask, *_ = line.split()
+        address = int.from_bytes(bytes.fromhex(destination), "little")
+        prefix = int.from_bytes(bytes.fromhex(mask), "little").bit_count()
+        if prefix:
+            yield ipaddress.IPv4Network((address, prefix))
 
 
-def keep_apart(subnet: ipaddress.IPv4Network) -> None:
+def keep_apart(tag: str) -> None:
     """Let no container on that bridge reach another: the kernel passes no frame between two isolated ports.
 
     Called after each start. Where we may not (an engine without our rights), neighbours see each other's open ports;
     the agent's still wants its token.
     """
-    bridges = [interface for interface, network in _routes() if network == subnet]
-    for port in (port for bridge in bridges for port in INTERFACES.glob(f"{bridge}/brif/*/isolated")):
+    for port in INTERFACES.glob(f"{interface(tag)}/brif/*/isolated"):
         with contextlib.suppress(OSError):
             port.write_text("1")
 
 
-def _routes() -> Iterator[tuple[str, ipaddress.IPv4Network]]:
-    for line in ROUTES.read_text().splitlines()[1:]:
-        interface, destination, _, _, _, _, _, mask, *_ = line.split()
-        address = int.from_bytes(bytes.fromhex(destination), "little")
-        netmask = int.from_bytes(bytes.fromhex(mask), "little")
-        yield interface, ipaddress.IPv4Network((address, bin(netmask).count("1")))
+def _make_in_docker(api: APIClient, tag: str, subnet: ipaddress.IPv4Network) -> None:
+    pool = IPAMPool(subnet=str(subnet), gateway=str(subnet[1]))
+    options = {"com.docker.network.bridge.name": interface(tag)}
+    api.create_network(name(tag), driver="bridge", options=options, ipam=IPAMConfig(pool_configs=[pool]))
+
+
+def _make_in_podman(api: APIClient, tag: str, subnet: ipaddress.IPv4Network) -> None:
+    """By Podman's own call: what it shares with Docker does not take the interface's name."""
+    wanted = {
+        "name": name(tag),
+        "driver": "bridge",
+        "network_interface": interface(tag),
+        "subnets": [{"subnet": str(subnet), "gateway": str(subnet[1])}],
+    }
+    api.post(f"{api.base_url}{PODMAN_CREATE}", json=wanted).raise_for_status()
+
+
+MAKERS: Mapping[str, Callable[[APIClient, str, ipaddress.IPv4Network], None]] = {
+    "docker": _make_in_docker,
+    "podman": _make_in_podman,
+}

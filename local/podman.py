@@ -78,6 +78,8 @@ def _storage(home: Home, image_stores: Sequence[Path]) -> str:
                 "runroot": str(home.run / "storage"),
             },
             "storage.options": {"additionalimagestores": [str(store) for store in image_stores]},
+            # Else it mounts its own folder over itself, for ever.
+            "storage.options.overlay": {"skip_mount_home": "true"},
         }
     )
 

@@ -28,6 +28,7 @@ AGENT_PORT = 2280
 RECORD = "machine.json"
 ROOT = "root"
 LOG = "agent.log"
+LAST_LINES = 5
 START_SECONDS = 20.0
 
 
@@ -82,6 +83,11 @@ class ProcessEngine:
         self.stop(id, seconds=0.1)
         self._processes.pop(id, None)
         shutil.rmtree(self._folder(id), ignore_errors=True)
+
+    def last_words(self, id: str) -> str:
+        with contextlib.suppress(OSError):
+            return "\n".join((self._folder(id) / LOG).read_text(errors="replace").splitlines()[-LAST_LINES:])
+        return ""
 
     def on_exit(self, tell: Callable[[Machine], None]) -> None:
         self._tell = tell
