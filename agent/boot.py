@@ -82,8 +82,7 @@ def boot(given: Settings, born_ns: int, control: Control) -> Booted:
     problem = _restored(given, answer.restore) if answer.restore else None
     who = _person(given, answer.user, answer.home)
     machine = Machine(given, born_ns, answer.agent_token, who, who.home, answer.env)
-    machine.work_dir = machine.path(answer.work_dir) if answer.work_dir else who.home
-    _make_folder(machine, machine.work_dir)
+    machine.work_dir = machine.made_folder(answer.work_dir or who.home)
     return Booted(machine, restored=bool(answer.restore) and problem is None, problem=problem)
 
 
@@ -115,7 +114,7 @@ def _restored(given: Settings, wanted: Any) -> str | None:
 
     began = time.monotonic()
     try:
-        count = restore(wanted.url, size=wanted.size, sha256=wanted.sha256, root=given.root)
+        count = restore(wanted.url, size=wanted.size, sha256=wanted.sha256, root=given.root, control=given.control)
     except (ValueError, OSError) as problem:
         log.exception("restoring failed")
         return f"The checkpoint cannot be restored: {problem}"
@@ -157,9 +156,3 @@ def _enroll(name: str, home: str) -> None:
             file.write(line)
     os.makedirs(home, exist_ok=True)
     os.chown(home, uid, uid)
-
-
-def _make_folder(machine: Machine, path: str) -> None:
-    if not os.path.isdir(path):
-        os.makedirs(path, exist_ok=True)
-        machine.own(path)

@@ -64,11 +64,18 @@ class Control:
         return reply.status, answer if isinstance(answer, dict) else {}
 
 
-def connection(url: str) -> tuple[http.client.HTTPConnection, str]:
-    """An unopened connection to the URL's host, and the path with query to ask there."""
+def connection(url: str, *, control: str = "") -> tuple[http.client.HTTPConnection, str]:
+    """An unopened connection to the URL's host, and the path with query to ask there.
+
+    A machine whose control plane is a Unix socket has no other way out: whatever is asked goes through that socket, under
+    the name of the URL's own host, which presigned addresses are signed with.
+    """
     if url.startswith("unix:"):
         return _Local(url.removeprefix("unix:")), ""
     parts = urlsplit(url)
+    if control.startswith("unix:") and parts.scheme == "http":
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        return _Local(control.removeprefix("unix:"), parts.netloc), target
     if parts.hostname is None or parts.scheme not in ("http", "https"):
         raise ValueError(f"{url[:100]!a} is not an http, https or unix address")
     target = (parts.path or "") + (f"?{parts.query}" if parts.query else "")
@@ -91,8 +98,8 @@ def _trust() -> ssl.SSLContext:
 class _Local(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+    def __init__(self, path: str, host: str = "localhost") -> None:
+        super().__init__(host, timeout=TIMEOUT)
         self._path = path
 
     def connect(self) -> None:

@@ -16,13 +16,13 @@ ATTEMPTS = 8
 LARGEST_WINDOW = 128 * 1024 * 1024
 
 
-def restore(url: str, *, size: int, sha256: str, root: str) -> int:
+def restore(url: str, *, size: int, sha256: str, root: str, control: str = "") -> int:
     """Unpack the checkpoint over `root`; the number of its entries.
 
     Raises ValueError if it is damaged, OSError if the disk fails. Damage that shows only at the end is found after the
     disk was written: such a disk must not be used.
     """
-    download = Download(url, size)
+    download = Download(url, size, control)
     try:
         plain = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).stream_reader(
             cast(IO[bytes], download), read_size=1 << 18
@@ -47,6 +47,7 @@ class Download:
 
     url: str
     size: int
+    control: str = ""  # where the control plane is, which may be the only way out
     _position: int = 0
     _failures: int = 0
     _sha256: Any = field(default_factory=hashlib.sha256)
@@ -87,7 +88,7 @@ class Download:
 
     def _opened(self) -> http.client.HTTPResponse:
         if self._reply is None:
-            self._link, target = connection(self.url)
+            self._link, target = connection(self.url, control=self.control)
             headers = {"Range": f"bytes={self._position}-"} if self._position else {}
             self._link.request("GET", target, headers=headers)
             self._reply = self._link.getresponse()

@@ -39,6 +39,7 @@ class Parts:
 
     size: int
     url_of: Callable[[int, bool], str]
+    control: str = ""  # where the control plane is, which may be the only way out
     sent: list[Sent] = field(default_factory=list)
     total: int = 0
     _filling: bytearray = field(default_factory=bytearray)
@@ -74,7 +75,7 @@ class Parts:
         if self._number > MOST_PARTS:
             raise Refused(f"The checkpoint has more than {MOST_PARTS} parts of {self.size} bytes; use larger parts.")
         full, self._filling = self._filling, bytearray()
-        self._underway = self._sender.submit(_put, self._number, full, self.url_of)
+        self._underway = self._sender.submit(_put, self._number, full, self.url_of, self.control)
 
     def _settle(self) -> None:
         if self._underway is not None:
@@ -82,14 +83,14 @@ class Parts:
             self.sent.append(underway.result())
 
 
-def _put(number: int, part: bytearray, url_of: Callable[[int, bool], str]) -> Sent:
+def _put(number: int, part: bytearray, url_of: Callable[[int, bool], str], control: str) -> Sent:
     expected = hashlib.md5(part, usedforsecurity=False).hexdigest()
     problem, fresh = "", False
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(min(0.2 * 2**attempt, 5.0))
         try:
-            status, etag = _put_once(url_of(number, fresh), part)
+            status, etag = _put_once(url_of(number, fresh), part, control)
         except LOST as lost:
             problem = str(lost) or type(lost).__name__
             continue
@@ -100,8 +101,8 @@ def _put(number: int, part: bytearray, url_of: Callable[[int, bool], str]) -> Se
     raise Refused(f"Part {number} could not be uploaded in {ATTEMPTS} attempts: {problem}.")
 
 
-def _put_once(url: str, part: bytearray) -> tuple[int, str]:
-    link, target = connection(url)
+def _put_once(url: str, part: bytearray, control: str) -> tuple[int, str]:
+    link, target = connection(url, control=control)
     try:
         link.request("PUT", target, part, {"Content-Length": str(len(part))})
         reply: http.client.HTTPResponse = link.getresponse()

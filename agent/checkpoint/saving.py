@@ -47,7 +47,7 @@ class Saving:
     parts: Parts = field(init=False)
 
     def __post_init__(self) -> None:
-        self.parts = Parts(self.part_bytes, self._url)
+        self.parts = Parts(self.part_bytes, self._url, self.machine.settings.control)
 
     def document(self) -> dict[str, Any]:
         return {"id": self.id, "state": self.state, "bytes": self.parts.total, "error": self.error}
