@@ -12,6 +12,7 @@ from chalicelib.dialect import SLOT, Call, Relay, filled
 from edge.agents import Agents, Question
 from edge.headers import ASKED_OF_AGENT, ASKED_OF_STREAM, SAFE, TOLD_BY_AGENT, chosen
 from edge.incoming import Body
+from edge.splice import CutShort, spliced, worth_it
 from edge.visit import NAME, Admitted, Broken, sent
 
 
@@ -60,8 +61,14 @@ async def poured(http: web.BaseRequest, source: ClientResponse, headers: Mapping
     await reply.prepare(http)
     if http.method == "HEAD":
         return reply
-    async for chunk in _chunks(source):
-        await reply.write(chunk)
+    if worth_it(source):
+        try:
+            await spliced(source, reply, http)
+        except CutShort as problem:
+            raise Broken(f"what answers broke off: {problem}") from None
+    else:
+        async for chunk in _chunks(source):
+            await reply.write(chunk)
     await reply.write_eof()
     return reply
 

@@ -82,9 +82,12 @@ class Agent:
         total = 1024 * 1024 if size == "half" else int(size)
         reply = web.StreamResponse(headers={"content-length": str(total), "etag": '"e"', "connection": "keep-alive"})
         await reply.prepare(request)
-        while self.sent < (total // 2 if size == "half" else total):
-            await reply.write(CHUNK[: total - self.sent])
-            self.sent += len(CHUNK[: total - self.sent])
+        try:
+            while self.sent < (total // 2 if size == "half" else total):
+                await reply.write(CHUNK[: total - self.sent])
+                self.sent += len(CHUNK[: total - self.sent])
+        finally:
+            self.gone.set()
         if size == "half":
             assert request.transport
             request.transport.close()

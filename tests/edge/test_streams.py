@@ -102,6 +102,23 @@ async def test_an_agent_that_dies_leaves_the_edge_well(house: House) -> None:
     assert (await house.client.post(house.at("/exec"), json={"command": "true"})).status == 200
 
 
+async def test_a_client_that_leaves_in_the_middle_ends_the_download(house: House) -> None:
+    async with house.client.get(house.at(f"/file?size={MANY}")) as reply:
+        await reply.content.readexactly(BUFFERED)
+        reply.close()
+
+    await asyncio.wait_for(house.agent.gone.wait(), 5)
+    assert house.agent.sent < MANY
+
+
+async def test_requests_after_a_download_on_the_same_connection_are_answered(house: House) -> None:
+    wire = await Wire.to(house, "GET", "/file?size=3000000")
+    first = (await wire.status(), len(wire.body))
+    wire.ask("GET", "/picked?marked=1")
+
+    assert (first, await wire.status()) == ((200, 3_000_000), 200)
+
+
 async def test_only_harmless_headers_of_a_sandbox_reach_the_client(house: House) -> None:
     reply = await house.client.get(house.at("/picked?marked=1"))
 
