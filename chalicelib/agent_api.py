@@ -69,7 +69,6 @@ def _saved(world: World, said: Said) -> Mapping[str, Any]:
         world,
         said.token,
         checkpoint=fields["checkpoint"],
-        task_token=fields.get("task_token", ""),
         etags=_in_order(fields.get("parts", [])),
         size=fields.get("size", 0),
         sha256=fields.get("sha256", ""),
@@ -136,7 +135,7 @@ CALLS: Mapping[str, tuple[Body, Callable[[World, Said], Mapping[str, Any]]]] = {
         {
             "sandbox": None,
             "checkpoint": Needed("checkpoint", some_text),
-            "task_token": ("task_token", text),
+            "task_token": None,  # we know who waits, and it may be another by now
             "parts": ("parts", list_of(_part, most=checkpoints.MOST_PARTS)),
             "size": ("size", whole(0, 2**53)),
             "sha256": ("sha256", _sha256),

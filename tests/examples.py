@@ -6,7 +6,7 @@ from typing import Any
 
 from chalicelib.core.access import PERMISSIONS, Caller, Key
 from chalicelib.core.ids import new_id
-from chalicelib.core.sandbox import Checkpoint, Machine, Mount, Network, Policy, Sandbox, Size
+from chalicelib.core.sandbox import Checkpoint, Machine, Mount, Network, Policy, Sandbox, Size, Upload
 from chalicelib.core.states import State
 from tests.fakes import BEGINNING
 
@@ -47,7 +47,7 @@ def full_sandbox() -> Sandbox:
         booted=True,
         machine=Machine("arn:task", "10.0.0.1:2280"),
         checkpoint=Checkpoint("checkpoints/x", 2**40, "0" * 64, BEGINNING),
-        upload="checkpoints/y upload-1",
+        upload=Upload("checkpoints/y", "upload-1", "token"),
         reason="because",
         extras={"daytona": {"target": "eu", "n": [1, 2.5, None, True]}},
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from chalicelib.core import movements
 from chalicelib.core.access import Key
-from chalicelib.core.errors import Conflict, Invalid, NotFound, Refused, Stale, Unavailable
+from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale, Unavailable
 from chalicelib.core.ids import is_id
 from chalicelib.core.sandbox import Filter, Machine, Page, Sandbox
 from chalicelib.core.states import State
@@ -318,11 +318,11 @@ class Agents:
         return self.answers[address](token, method, path, body)
 
 
-def refusing(refusal: Refused) -> Callable[..., Any]:
-    """An answer that is always this refusal."""
+def refusing(problem: Exception) -> Callable[..., Any]:
+    """An answer that is always this error."""
 
     def refuse(*_: Any) -> Any:
-        raise refusal
+        raise problem
 
     return refuse
 

@@ -134,19 +134,19 @@ STEPS: dict[str, Callable[[House, Execution], None]] = {
 
 
 class Agent:
-    """What answers in a machine: health, claims and checkpoints; its disk is the task's."""
+    """What answers in a machine: claims and checkpoints; its disk is the task's."""
 
     def __init__(self, house: House, task: Task) -> None:
         self._house, self._task = house, task
 
     def __call__(self, token: str, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        if path != "/health" and token != self._task.token:
+        if token != self._task.token:
             raise from_agent({"error": "unauthorized", "message": "not our token"}, 401)
         if path == "/claim":
             self._task.token = body["agent_token"]
         if path == "/checkpoints":
             self._save(body)
-        return {"status": "ok"}
+        return {"state": "failed"} if path.startswith("/checkpoints/") else {"status": "ok"}
 
     def _save(self, body: Mapping[str, Any]) -> None:
         """Sends the disk at once, which a real one does after its answer."""
@@ -157,7 +157,6 @@ class Agent:
             self._house.world,
             self._task.token,
             checkpoint=body["id"],
-            task_token=body["task_token"],
             etags=etags,
             size=len(raw),
             sha256="0" * 64,

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from chalicelib.core.errors import Conflict, Invalid
+from chalicelib.core.errors import Conflict, Invalid, Refused
 from chalicelib.core.movements import ask_agent, persist, speaker
-from chalicelib.core.sandbox import Checkpoint, Sandbox
+from chalicelib.core.sandbox import Checkpoint, Sandbox, Upload
 from chalicelib.core.states import State
 from chalicelib.core.world import World
 
@@ -16,37 +16,27 @@ MOST_PARTS = 10_000
 
 
 def save(world: World, owner: str, id: str, movement: str, task_token: str) -> None:
-    """A workflow wants the disk saved: ask the agent, which answers the workflow through `saved`."""
+    """A workflow wants the disk saved: ask the agent, which answers the workflow through `saved`.
+
+    Where an earlier workflow of the same stop was lost, what it began goes on, and only who waits for it is another.
+    """
     sandbox = world.sandboxes.get(owner, id)
     if sandbox.movement != movement or sandbox.state is not State.STOPPING or not sandbox.machine:
         raise Conflict(f"sandbox {id} is {sandbox.state} and has no disk to save", state=sandbox.state)
-    key = _key(sandbox, movement)
-    upload = world.blobs.begin(key)
-    sandbox = persist(world, sandbox, lambda s: replace(s, upload=f"{key} {upload}"))
-    ask_agent(
-        world,
-        sandbox,
-        "POST",
-        "/checkpoints",
-        {
-            "id": movement,
-            "quiesce": True,
-            "part_bytes": PART_BYTES,
-            "part_urls": list(world.blobs.part_urls(key, upload, 1, FIRST_PARTS)),
-            "task_token": task_token,
-        },
-    )
+    if sandbox.upload and (sandbox.upload.arrived or _under_way(world, sandbox, sandbox.upload)):
+        _wait_too(world, sandbox, task_token)
+    else:
+        _begin(world, sandbox, task_token)
 
 
 def more_parts(world: World, token: str, *, first: int, count: int) -> Sequence[str]:
     """Where the next parts of the checkpoint that is being saved go."""
     sandbox = speaker(world, "agent", token)
-    if not sandbox.upload:
+    if not sandbox.upload or sandbox.upload.arrived:
         raise Conflict(f"sandbox {sandbox.id} is saving no checkpoint", state=sandbox.state)
     if not (first >= 1 and 1 <= count <= MOST_PARTS_AT_ONCE and first + count <= MOST_PARTS + 1):
         raise Invalid(f"parts {first} to {first + count - 1}: at most {MOST_PARTS_AT_ONCE} at once, none above 10,000")
-    key, _, upload = sandbox.upload.partition(" ")
-    return world.blobs.part_urls(key, upload, first, count)
+    return world.blobs.part_urls(sandbox.upload.key, sandbox.upload.id, first, count)
 
 
 def saved(
@@ -54,7 +44,6 @@ def saved(
     token: str,
     *,
     checkpoint: str,
-    task_token: str,
     etags: Sequence[str],
     size: int,
     sha256: str,
@@ -65,36 +54,69 @@ def saved(
     To say it twice is harmless: the first answer may have been lost.
     """
     sandbox = speaker(world, "agent", token)
-    wanted, older = _key(sandbox, checkpoint), sandbox.checkpoint
-    if older and (older.key, older.sha256) == (wanted, sha256):
-        world.workflows.succeed(task_token, {"checkpoint": wanted})
-        return
-    key, _, upload = (sandbox.upload or "").partition(" ")
-    if key != wanted:
+    upload = sandbox.upload
+    if not upload or upload.key != _key(sandbox, checkpoint):
         raise Conflict(f"sandbox {sandbox.id} is not saving the checkpoint {checkpoint[:80]}", state=sandbox.state)
-    if problem := error or _incomplete(world, key, upload, etags, size):
-        world.blobs.abandon(key, upload)
+    if upload.arrived:
+        world.workflows.succeed(upload.waiter, {"checkpoint": upload.key})
+    elif problem := error or _incomplete(world, upload, etags, size):
+        world.blobs.abandon(upload.key, upload.id)
         persist(world, sandbox, lambda s: replace(s, upload=None))
-        world.workflows.fail(task_token, f"the disk could not be saved: {problem}")
-        return
-    new = Checkpoint(key=key, size=size, sha256=sha256, saved_at=world.clock.now())
-    persist(world, sandbox, lambda s: replace(s, checkpoint=new, upload=None))
-    if older:
-        world.blobs.remove(older.key)
-    world.workflows.succeed(task_token, {"checkpoint": key})
+        world.workflows.fail(upload.waiter, f"the disk could not be saved: {problem}")
+    else:
+        new = Checkpoint(key=upload.key, size=size, sha256=sha256, saved_at=world.clock.now())
+        persist(world, sandbox, lambda s: replace(s, checkpoint=new, upload=replace(upload, arrived=True)))
+        if sandbox.checkpoint:
+            world.blobs.remove(sandbox.checkpoint.key)
+        world.workflows.succeed(upload.waiter, {"checkpoint": upload.key})
+
+
+def _begin(world: World, sandbox: Sandbox, task_token: str) -> None:
+    key = _key(sandbox, sandbox.movement)
+    upload = Upload(key=key, id=world.blobs.begin(key), waiter=task_token)
+    sandbox = persist(world, sandbox, lambda s: replace(s, upload=upload))
+    ask_agent(
+        world,
+        sandbox,
+        "POST",
+        "/checkpoints",
+        {
+            "id": sandbox.movement,
+            "quiesce": True,
+            "part_bytes": PART_BYTES,
+            "part_urls": list(world.blobs.part_urls(key, upload.id, 1, FIRST_PARTS)),
+        },
+    )
+
+
+def _under_way(world: World, sandbox: Sandbox, upload: Upload) -> bool:
+    """Whether the agent is still sending what it was asked for before."""
+    path = f"/checkpoints/{upload.key.rpartition('/')[2]}"
+    try:
+        return ask_agent(world, sandbox, "GET", path, {}).get("state") == "saving"
+    except Refused:
+        return False
+
+
+def _wait_too(world: World, sandbox: Sandbox, task_token: str) -> None:
+    sandbox = persist(world, sandbox, lambda s: replace(s, upload=s.upload and replace(s.upload, waiter=task_token)))
+    if sandbox.upload is None:
+        raise Conflict("it could not be saved the first time")
+    if sandbox.upload.arrived:
+        world.workflows.succeed(task_token, {"checkpoint": sandbox.upload.key})
 
 
 def _key(sandbox: Sandbox, checkpoint: str) -> str:
     return f"checkpoints/{sandbox.owner}/{sandbox.id}/{checkpoint}"
 
 
-def _incomplete(world: World, key: str, upload: str, etags: Sequence[str], size: int) -> str | None:
+def _incomplete(world: World, upload: Upload, etags: Sequence[str], size: int) -> str | None:
     """What is missing of an upload, which is one object from here on if nothing is."""
     try:
-        arrived = world.blobs.complete(key, upload, etags)
+        arrived = world.blobs.complete(upload.key, upload.id, etags)
     except Conflict as refused:
         return refused.message
     if arrived == size:
         return None
-    world.blobs.remove(key)
+    world.blobs.remove(upload.key)
     return f"{arrived} of {size} bytes arrived"

@@ -33,7 +33,8 @@ def name(id: str, version: int) -> str:
 def moved(world: World, sandbox: Sandbox, event: Event) -> Sandbox:
     """The sandbox as an event that somebody asks for will leave it, to be written and then set off; or `Conflict`."""
     state, movement = after(sandbox.state, event), name(sandbox.id, sandbox.version)
-    changes: dict[str, Any] = {"state": state, "movement": movement, "changed_at": world.clock.now(), "reason": None}
+    changes: dict[str, Any] = {"state": state, "movement": movement, "changed_at": world.clock.now()}
+    changes |= {"reason": None, "upload": None}
     if state in BOOTING:
         changes |= {"incarnation": movement, "booted": False, "machine": None}
     return replace(sandbox, **changes)
@@ -89,8 +90,9 @@ def arrive(world: World, token: str, *, task_token: str, error: str | None = Non
     """The agent listens: its sandbox is started. Or it could not: the sandbox has failed, and the sentence says why."""
     sandbox = speaker(world, "agent", token)
     if error:
+        sandbox = _write(world, sandbox, Event.FAIL, reason=error)
         world.workflows.fail(task_token, error)
-        return _write(world, sandbox, Event.FAIL, reason=error)
+        return sandbox
     machine = _located(world, sandbox)
     sandbox = _write(world, sandbox, Event.ARRIVED, machine=machine, active_at=world.clock.now(), reason=None)
     world.workflows.succeed(task_token, {"task": machine.task})
@@ -109,7 +111,7 @@ def settle(world: World, owner: str, id: str, movement: str) -> None:
         world.blobs.remove(f"checkpoints/{owner}/{id}/")
         world.sandboxes.bury(_after(world, sandbox, Event.DONE, machine=None), world.clock.now() + TOMBSTONE_LIVES)
         return
-    _write(world, sandbox, Event.DONE, machine=None)
+    _write(world, sandbox, Event.DONE, machine=None, upload=None)
 
 
 def give_up(world: World, owner: str, id: str, movement: str, reason: str) -> None:
@@ -137,7 +139,7 @@ def lost(world: World, task: str, movement: str, reason: str) -> None:
     had = sandbox.machine is not None and sandbox.machine.task == task
     if sandbox.state is State.STARTED and had:
         _write(world, sandbox, Event.LOST, reason=reason, machine=None)
-    elif sandbox.state is State.STOPPING and had and sandbox.upload:
+    elif sandbox.state is State.STOPPING and had and sandbox.upload and not sandbox.upload.arrived:
         _write(world, sandbox, Event.FAIL, reason=reason, machine=None, upload=None)
     elif sandbox.state in BOOTING and not world.machines.started_by(movement):
         _write(world, sandbox, Event.FAIL, reason=reason)
@@ -148,11 +150,11 @@ def rejoin(world: World, sandbox: Sandbox) -> bool:
     if sandbox.state is not State.FAILED or not sandbox.machine:
         return False
     try:
-        ask_agent(world, sandbox, "GET", "/health", {})
+        ask_agent(world, sandbox, "GET", "/info", {})
     except Refused:
         world.machines.stop(sandbox.machine.task, "its sandbox is brought back from a checkpoint")
         return False
-    _write(world, sandbox, Event.ARRIVED, reason=None, active_at=world.clock.now())
+    _write(world, sandbox, Event.ARRIVED, reason=None, upload=None, active_at=world.clock.now())
     return True
 
 
@@ -230,6 +232,7 @@ def _again(world: World, sandbox: Sandbox) -> None:
     changes: dict[str, Any] = {"movement": movement, "changed_at": world.clock.now()}
     if sandbox.state in BOOTING:
         changes |= {"incarnation": movement, "booted": False}
+        world.machines.stop_all(sandbox.incarnation, "its sandbox is started anew")
     set_off(world, world.sandboxes.put(replace(sandbox, **changes)))
 
 

@@ -54,6 +54,16 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A checkpoint on its way up: where it will lie, its upload's id there, and the task token of who waits for it."""
+
+    key: str
+    id: str
+    waiter: str
+    arrived: bool = False  # all of it; the machine may go
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """A running task and the private address, host:port, that its agent listens on."""
 
@@ -87,7 +97,7 @@ class Sandbox:
     booted: bool = False  # this incarnation has used its boot token
     machine: Machine | None = None
     checkpoint: Checkpoint | None = None
-    upload: str | None = None  # the checkpoint on its way up: "<key> <upload id>"
+    upload: Upload | None = None  # the checkpoint that the present stop saves
     reason: str | None = None  # why it failed, for a person
     extras: Mapping[str, Any] = field(default_factory=dict)  # by dialect: what it must give back and the core ignores
     version: int = 0  # 0 until it is written; the store counts on

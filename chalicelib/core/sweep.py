@@ -1,7 +1,7 @@
 """What happens to sandboxes by themselves: each minute, to those whose deadline has passed and to no others."""
 
 from chalicelib.core import lifecycle, movements, pools
-from chalicelib.core.errors import Conflict, NotFound
+from chalicelib.core.errors import Refused
 from chalicelib.core.sandbox import Sandbox
 from chalicelib.core.states import Event, State
 from chalicelib.core.world import World
@@ -10,13 +10,16 @@ MOST_AT_ONCE = 100
 
 
 def sweep(world: World) -> list[str]:
-    """Do what is due and fill the pools; the ids of those that were due. One that a caller moves meanwhile is the caller's."""
+    """Do what is due and fill the pools; the ids of those that were due.
+
+    One that a caller moves meanwhile is the caller's, and one that cannot be attended to now keeps nobody else waiting.
+    """
     seen = []
     for sandbox in world.sandboxes.due(world.clock.now(), MOST_AT_ONCE):
         seen.append(sandbox.id)
         try:
             _attend(world, sandbox)
-        except (Conflict, NotFound):
+        except Refused:
             continue
     pools.fill(world)
     return seen
