@@ -95,7 +95,9 @@ class Children:
             for pid in descendants(os.getpid()):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
-            if await _all_gone(patience):
+            gone = await _all_gone(patience)
+            self._reap()
+            if gone:
                 return
 
 

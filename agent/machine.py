@@ -7,7 +7,7 @@ import pwd
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.children import Children, Person
 from agent.errors import Refusal, named
@@ -83,6 +83,14 @@ class Machine:
             raise Refusal("not_found", f"The working directory {named(path)} does not exist.")
         return path
 
+    def made_folder(self, given: str) -> str:
+        """The directory, made for the sandbox's user where it is missing."""
+        path = self.path(given)
+        if not os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
+            self.own(path)
+        return path
+
     def environment(self, extra: Mapping[str, str] | None = None, person: Person | None = None) -> dict[str, str]:
         """What a process is started with."""
         who = person or self.person
@@ -151,53 +159,3 @@ def inherited(environ: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED",
     )
     return {name: value for name, value in environ.items() if not name.startswith(ours)}
-
-
-def describe(machine: Machine) -> dict[str, Any]:
-    """The answer of `GET /info`."""
-    disk = os.statvfs(machine.root)
-    memory = _memory()
-    return {
-        "user": machine.person.name,
-        "uid": machine.person.uid,
-        "home": machine.person.home,
-        "work_dir": machine.work_dir,
-        "cpu_count": _processors(),
-        "memory_total_bytes": memory[0],
-        "memory_available_bytes": memory[1],
-        "disk_total_bytes": disk.f_blocks * disk.f_frsize,
-        "disk_free_bytes": disk.f_bavail * disk.f_frsize,
-        "load": list(os.getloadavg()),
-        "processes": sum(name.isdigit() for name in os.listdir("/proc")),
-    }
-
-
-def _memory() -> tuple[int, int]:
-    """Total and available bytes: the control group's where it limits, else the machine's."""
-    with open("/proc/meminfo") as lines:
-        values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-    total, available = values["MemTotal"], values.get("MemAvailable", values["MemFree"])
-    limit = _number("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-    used = _number("/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory/memory.usage_in_bytes")
-    if limit is not None and limit < total:
-        return limit, max(0, min(available, limit - (used or 0)))
-    return total, available
-
-
-def _processors() -> float:
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
-        return os.cpu_count() or 1 if quota == "max" else round(int(quota) / int(period), 2)
-    except (OSError, ValueError):
-        return len(os.sched_getaffinity(0))
-
-
-def _number(*paths: str) -> int | None:
-    for path in paths:
-        try:
-            with open(path) as file:
-                return int(file.read())
-        except (OSError, ValueError):
-            continue
-    return None

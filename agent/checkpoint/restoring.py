@@ -167,8 +167,8 @@ class Restoring:
             raise Damaged(f"{member.path!a} is a device, which a sandbox that is a folder cannot have")
         device = os.makedev(*member.device)
         self._fresh(name, lambda: os.mknod(name, kind | 0o600, device, dir_fd=self._here))
-        os.chmod(name, member.mode, dir_fd=self._here)
         self._dress(name, member)
+        os.chmod(name, member.mode, dir_fd=self._here)  # after the owner, which takes the setuid bits away
 
     def link(self, name: bytes, member: Member, reader: Reader) -> None:
         words = _words(member.link)

@@ -20,14 +20,14 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Agent]:
         agent.stop()
 
 
-@pytest.fixture()
+@pytest.fixture
 def client(agent: Agent) -> Iterator[Client]:
     client = Client(agent.port, AGENT_TOKEN)
     yield client
     client.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def home(agent: Agent, request: pytest.FixtureRequest) -> Path:
     """A folder in the agent's home for this test alone."""
     folder = agent.home / f"test-{abs(hash(request.node.nodeid)):x}"
@@ -35,13 +35,13 @@ def home(agent: Agent, request: pytest.FixtureRequest) -> Path:
     return folder
 
 
-@pytest.fixture()
+@pytest.fixture
 def control() -> Iterator[ControlPlane]:
     with ControlPlane(Plan()) as control:
         yield control
 
 
-@pytest.fixture()
+@pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts agents, and stops those that still run at the end of the test."""
     agents: list[Agent] = []

@@ -40,14 +40,13 @@ class ControlPlane:
         self.hellos: Queue[dict[str, Any]] = Queue()
         self.saved: Queue[dict[str, Any]] = Queue()
         self.store: dict[str, bytes] = {}
-        self._server: socketserver.BaseServer = (
-            _LocalServer(str(socket), _Call) if socket else _Server(("127.0.0.1", 0), _Call)
-        )
-        self._server.control = self  # type: ignore[attr-defined]
+        server: Any = _LocalServer(str(socket), _Call) if socket else _Server(("127.0.0.1", 0), _Call)
+        self._server = server
+        self._server.control = self
         if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)  # type: ignore[attr-defined]
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         scheme = "https" if tls else "http"
-        self.url = f"unix:{socket}" if socket else f"{scheme}://127.0.0.1:{self._server.server_address[1]}"  # type: ignore[index]
+        self.url = f"unix:{socket}" if socket else f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
@@ -107,7 +106,7 @@ class _Call(http.server.BaseHTTPRequestHandler):
         control.boots.append(said)
         if plan.boot_statuses and (status := plan.boot_statuses.pop(0)) != 200:
             return status, {"error": "refused", "message": f"Status {status}."}
-        answer = {"env": plan.env, "work_dir": plan.work_dir, "restore": plan.restore, "volumes": []}
+        answer: dict[str, Any] = {"env": plan.env, "work_dir": plan.work_dir, "restore": plan.restore, "volumes": []}
         return 200, {**answer, "agent_token": AGENT_TOKEN, "user": None, "home": "/home/daytona"}
 
     def _hello(self, said: dict[str, Any]) -> tuple[int, dict[str, Any]]:

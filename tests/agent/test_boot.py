@@ -21,7 +21,13 @@ def test_the_agent_says_hello_when_it_listens(control: ControlPlane, start: Star
     said = agent.hello()
 
     assert control.boots == [{"sandbox": "sb-1", "agent_version": "1.0.0"}]
-    assert said == {"sandbox": "sb-1", "task_token": "task-token", "port": said["port"], "restored": False, "error": None}
+    assert said == {
+        "sandbox": "sb-1",
+        "task_token": "task-token",
+        "port": said["port"],
+        "restored": False,
+        "error": None,
+    }
     assert agent.client(token=None).get("/health").json["status"] == "ok"
 
 
@@ -100,7 +106,12 @@ def test_every_call_but_health_needs_the_token(control: ControlPlane, start: Sta
     agent.hello()
     client = agent.client(token)
 
-    replies = [client.get("/info"), client.get("/nowhere"), client.post("/exec", {"command": "true"}), client.get("/proxy/1/")]
+    replies = [
+        client.get("/info"),
+        client.get("/nowhere"),
+        client.post("/exec", {"command": "true"}),
+        client.get("/proxy/1/"),
+    ]
 
     assert [(reply.status, reply.json["error"]) for reply in replies] == [(401, "unauthorized")] * 4
     assert client.get("/health").status == 200
@@ -109,7 +120,12 @@ def test_every_call_but_health_needs_the_token(control: ControlPlane, start: Sta
 def test_garbage_does_not_end_the_agent(control: ControlPlane, start: Start) -> None:
     agent = start(control)
     agent.hello()
-    for garbage in (b"\x00\xff" * 100, b"GET / HTTP/9.9\r\n\r\n", b"POST /exec HTTP/1.1\r\nContent-Length: x\r\n\r\n", b"\r\n" * 1000):
+    for garbage in (
+        b"\x00\xff" * 100,
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST /exec HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        b"\r\n" * 1000,
+    ):
         link = http.client.HTTPConnection("127.0.0.1", agent.port)
         link.connect()
         link.sock.sendall(garbage)

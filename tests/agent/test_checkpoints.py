@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.agent.conftest import Start
-from tests.agent.control_plane import ControlPlane, Plan
+from tests.agent.control_plane import ControlPlane
 from tests.agent.running import Agent
 from tests.agent.trees import read_tree
 
@@ -196,8 +196,12 @@ def test_deletions_against_the_manifest_are_saved(control: ControlPlane, start: 
     first, second = clone_with_manifest(image, tmp_path / "a"), clone_with_manifest(image, tmp_path / "b")
     agent = start(control, first)
     agent.hello()
-    agent.client().exec("rm -r gone folder-to-file file-to-folder link-to-folder; echo x > folder-to-file; mkdir -p file-to-folder/d "
-                        "link-to-folder/e; echo new > edited; echo made > made", cwd=str(first))  # fmt: skip
+    agent.client().exec(
+        "rm -r gone folder-to-file file-to-folder link-to-folder; echo x > folder-to-file", cwd=str(first)
+    )
+    agent.client().exec(
+        "mkdir -p file-to-folder/d link-to-folder/e; echo new > edited; echo made > made", cwd=str(first)
+    )
 
     saved = save(agent)
     control.plan.restore = control.checkpoint(saved)

@@ -20,7 +20,9 @@ def test_a_list_is_executed_as_it_is(client: Client) -> None:
     assert client.exec(["printf", "%s|", "a b", "$HOME", "*"]).json["stdout"] == "a b|$HOME|*|"
 
 
-@pytest.mark.parametrize(("command", "code"), [(["/no/such"], 127), ("no-such-program", 127), (["/etc"], 126), ("kill -9 $$", 137)])
+@pytest.mark.parametrize(
+    ("command", "code"), [(["/no/such"], 127), ("no-such-program", 127), (["/etc"], 126), ("kill -9 $$", 137)]
+)
 def test_what_cannot_run_has_a_shells_exit_code(client: Client, command: str | list[str], code: int) -> None:
     done = client.exec(command)
 

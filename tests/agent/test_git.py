@@ -16,7 +16,7 @@ from tests.agent.running import Agent, Client
 WHO = {"author": "Ann Author", "email": "ann@example.com"}
 
 
-@pytest.fixture()
+@pytest.fixture
 def repository(client: Client, home: Path) -> str:
     """A repository with one commit."""
     path = str(home / "repo")
@@ -44,9 +44,10 @@ class _Backend(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         length = self.headers.get("Content-Length", "")
         body = self.rfile.read(int(length)) if length else self._chunks()
-        env = {**os.environ, "GIT_PROJECT_ROOT": self.server.root, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,  # type: ignore[attr-defined]
-               "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-               "CONTENT_LENGTH": str(len(body)), "REMOTE_USER": "ann", "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", "")}  # fmt: skip
+        env = {**os.environ, "GIT_PROJECT_ROOT": self.server.root, "GIT_HTTP_EXPORT_ALL": "1"}  # type: ignore[attr-defined]
+        env |= {"PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": self.command, "REMOTE_USER": "ann"}
+        env |= {"CONTENT_TYPE": self.headers.get("Content-Type", ""), "CONTENT_LENGTH": str(len(body))}
+        env |= {"HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", "")}
         said = subprocess.run(["git", "http-backend"], input=body, env=env, capture_output=True, check=True).stdout
         head, _, rest = said.partition(b"\r\n\r\n")
         fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
@@ -66,7 +67,7 @@ class _Backend(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST = _serve
 
 
-@pytest.fixture()
+@pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
     subprocess.run(["git", "init", "-q", "--bare", "-b", "main", tmp_path / "served.git"], check=True)
     subprocess.run(["git", "-C", tmp_path / "served.git", "config", "http.receivepack", "true"], check=True)

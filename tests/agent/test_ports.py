@@ -26,7 +26,12 @@ class _Inside(http.server.BaseHTTPRequestHandler):
 
     def _tell(self) -> None:
         body = self._body()
-        said = {"method": self.command, "path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}, "size": len(body)}
+        said = {
+            "method": self.command,
+            "path": self.path,
+            "headers": {k.lower(): v for k, v in self.headers.items()},
+            "size": len(body),
+        }
         self._answer(200, json.dumps(said).encode())
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _tell
@@ -219,7 +224,11 @@ def test_raw_bytes_are_forwarded(client: Client, echo: int) -> None:
 
 
 def test_forwarding_is_refused_honestly(client: Client, echo: int, nowhere: int) -> None:
-    for port, headers, status in ((nowhere, None, b"502"), (echo, {"Authorization": "Bearer no"}, b"401"), (99999, None, b"400")):
+    for port, headers, status in (
+        (nowhere, None, b"502"),
+        (echo, {"Authorization": "Bearer no"}, b"401"),
+        (99999, None, b"400"),
+    ):
         link, head = _forward(client, port, headers)
         link.close()
         assert head.split()[1] == status
@@ -239,7 +248,8 @@ def test_a_port_as_websocket_messages(client: Client, echo: int, nowhere: int) -
 
 def test_listening_ports_of_the_sandbox_are_listed(client: Client, agent: Agent) -> None:
     client.post("/sessions", {"id": "listener"})
-    program = "import socket,time; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1], flush=True); time.sleep(100)"
+    program = "import socket, time; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    program += "; time.sleep(100)"
     client.post("/sessions/listener/commands", {"command": f'python3 -c "{program}"', "wait": False, "command_id": "c"})
     while not (said := client.get("/sessions/listener/commands/c/output").json["stdout"]):
         pass

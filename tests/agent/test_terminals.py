@@ -18,7 +18,9 @@ SH = ["/bin/sh", "-i"]
 @pytest.fixture
 def terminal(client: Client, request: pytest.FixtureRequest) -> Iterator[str]:
     id = f"t{abs(hash(request.node.nodeid))}"
-    made = client.post("/terminals", {"id": id, "cols": 80, "rows": 24, "command": SH, "env": {"PS1": "$ ", "MINE": "1"}})
+    made = client.post(
+        "/terminals", {"id": id, "cols": 80, "rows": 24, "command": SH, "env": {"PS1": "$ ", "MINE": "1"}}
+    )
     assert made.status == 201, made.body
     yield id
     client.delete(f"/terminals/{id}")
