@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import docker
 from docker.errors import APIError, NotFound
 from requests.exceptions import RequestException
 
-from local import networks
+from local import networks, podman
 from local.engine import OWNER_LABEL, EngineRefused, Machine, Order
 from local.exits import Exits
 from local.home import Home
@@ -26,6 +26,7 @@ DOOR = "/run/sandbar/door"
 SETTLE_SECONDS = 5.0
 CALL_SECONDS = 60
 LAST_LINES = 5
+SAID_TO_RUN = ("running", "stopping")
 API_VERSION = "1.40"
 
 
@@ -43,10 +44,8 @@ class ContainerEngine:
         self._tell: Callable[[Machine], object] = id
 
     def start(self, order: Order) -> Machine:
-        try:
-            id = self._api.create_container_from_config(self._config(order), name=order.name)["Id"]
-        except (APIError, RequestException) as refusal:
-            raise EngineRefused(_words(refusal)) from refusal
+        with _refusals():
+            id: str = self._api.create_container_from_config(self._config(order), name=order.name)["Id"]
         try:
             return self._started(id)
         except EngineRefused:
@@ -58,11 +57,12 @@ class ContainerEngine:
 
     def all(self) -> list[Machine]:
         listed = self._api.containers(all=True, filters={"label": f"{OWNER_LABEL}={self._home.tag}"})
-        return [machine for entry in listed if (machine := self._look(entry["Id"], watch=True))]
+        return [machine for entry in listed if (machine := self._look(entry["Id"]))]
 
     def stop(self, id: str, seconds: float) -> None:
-        with contextlib.suppress(NotFound):
+        with contextlib.suppress(NotFound), _refusals():
             self._api.stop(id, timeout=max(1, round(seconds)))
+            self._inspect(id)
 
     def resume(self, id: str) -> Machine:
         return self._started(id)
@@ -70,7 +70,7 @@ class ContainerEngine:
     def remove(self, id: str) -> None:
         with self._lock:
             self._seen.pop(id, None)
-        with contextlib.suppress(NotFound):
+        with contextlib.suppress(NotFound), _refusals():
             self._api.remove_container(id, v=True, force=True)
 
     def last_words(self, id: str) -> str:
@@ -107,28 +107,37 @@ class ContainerEngine:
         }
 
     def _started(self, id: str) -> Machine:
-        try:
+        with _refusals():
             self._api.start(id)
-        except (APIError, RequestException) as refusal:
-            raise EngineRefused(_words(refusal)) from refusal
         networks.keep_apart(self._home.tag)
-        machine = self._look(id, watch=True)
+        machine = self._look(id)
         if machine is None:
             raise EngineRefused(f"container {id[:12]} vanished while it started")
         return machine
 
-    def _look(self, id: str, *, watch: bool) -> Machine | None:
+    def _look(self, id: str) -> Machine | None:
         try:
-            found = self._api.inspect_container(id)
+            found = self._inspect(id)
         except NotFound:
             return None
         machine = _machine(found)
         with self._lock:
             known = self._seen.get(id)
             self._seen[id] = machine
-        if watch and machine.running and not (known and known.running):
+        if machine.running and not (known and known.running):
             self._watch(id, found["State"]["Pid"])
         return machine
+
+    def _inspect(self, id: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._api.inspect_container(id)
+        state = found["State"]
+        if (
+            self.kind == "podman"
+            and state["Status"] in SAID_TO_RUN
+            and podman.note_lost_exit(self._home, id, state["Pid"])
+        ):
+            found = self._api.inspect_container(id)
+        return found
 
     def _watch(self, id: str, pid: int) -> None:
         def ended() -> None:
@@ -165,9 +174,8 @@ class ContainerEngine:
         until = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < until:
             with contextlib.suppress(APIError, RequestException):
-                found = self._api.inspect_container(id)
-                if not _machine(found).running:
-                    return _machine(found)
+                if not (machine := _machine(self._inspect(id))).running:
+                    return machine
             time.sleep(0.05)
         return None
 
@@ -195,5 +203,12 @@ def _is_ours(id: str, pid: int) -> bool:
         return False
 
 
-def _words(refusal: Exception) -> str:
-    return str(getattr(refusal, "explanation", None) or refusal)
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What the engine refuses, in its own words; that there is no such container is for the caller."""
+    try:
+        yield
+    except NotFound:
+        raise
+    except (APIError, RequestException) as refusal:
+        raise EngineRefused(str(getattr(refusal, "explanation", None) or refusal)) from refusal

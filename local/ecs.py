@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ministack.core.responses import new_uuid, now_iso, request_scope
-from ministack.services import ecs, eventbridge
+from ministack.services import ecs, eventbridge, stepfunctions
 
 from local.engine import OUT_OF_MEMORY, TASK_LABEL, Engine, EngineRefused, Machine, Order
 
@@ -158,7 +158,9 @@ def _order(image: str, kwargs: Mapping[str, Any]) -> Order:
     arn = kwargs["labels"][TASK_ARN_LABEL]
     with request_scope(ACCOUNT, REGION):
         task = ecs._tasks[arn]
-        definition = ecs._task_defs[ecs._resolve_td_key(task["taskDefinitionArn"])]["containerDefinitions"][0]
+        stored = ecs._task_defs[ecs._resolve_td_key(task["taskDefinitionArn"])]["containerDefinitions"][0]
+    # What CloudFormation registers keeps its own spelling below the first level.
+    definition = stepfunctions._pascal_to_camel(stored)
     # RunTask may give a task other sizes than its definition, which the stand-in takes no notice of.
     task |= {name: size for name in ("cpu", "memory") if (size := task["overrides"].get(name))}
     # The stand-in adds addresses and credentials of its own; a sandbox holds none.

@@ -16,6 +16,7 @@ CGROUPS_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
 SYSTEMD = Path("/run/systemd/system")
 NEEDED = ("podman", "conmon")
 RUNTIMES = ("crun", "runc")
+KILLED = "137"
 Settings = dict[str, dict[str, str | list[str]]]
 
 
@@ -44,6 +45,30 @@ def configure(home: Home, image_stores: Sequence[Path]) -> dict[str, str]:
 def service(home: Home) -> list[str]:
     """The command that serves Docker's API on our socket until it is ended; containers outlive it."""
     return ["podman", "--log-level=error", "system", "service", "--time=0", url(home)]
+
+
+def note_lost_exit(home: Home, id: str, pid: int) -> bool:
+    """Whether a container had ended without Podman's knowing, which it now does.
+
+    Each container's end is written down by a monitor of its own. Where that was killed too, Podman believes for ever
+    that the container runs, and starts it never again.
+    """
+    monitor = home.run / "storage" / "overlay-containers" / id / "userdata" / "conmon.pid"
+    if _alive(pid) or _alive(int(monitor.read_text() or 0) if monitor.exists() else 0):
+        return False
+    exits = home.run / "libpod" / "exits"
+    exits.mkdir(parents=True, exist_ok=True)
+    (exits / id).write_text(KILLED)
+    return True
+
+
+def _alive(pid: int) -> bool:
+    """Whether that process runs; a zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text() if pid else ""
+    except OSError:
+        return False
+    return bool(status) and status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _engine(home: Home) -> str:
