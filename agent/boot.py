@@ -5,10 +5,10 @@ import os
 import pwd
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from agent import VERSION, shapes
+from agent import VERSION, identity, shapes
 from agent.children import Person
 from agent.control import Control, Unreachable
 from agent.errors import Refusal
@@ -70,20 +70,33 @@ def settings(environ: Mapping[str, str]) -> Settings:
 
 def boot(given: Settings, born_ns: int, control: Control) -> Booted:
     """Ask the control plane who we are and make the machine so. Ends with 78 where it does not know us."""
-    status, document = _asked(
-        control, "/agent/boot", given.boot_token, {"sandbox": given.sandbox, "agent_version": VERSION}
-    )
-    if status != 200:
-        raise Ended(NOT_OURS, f"the control plane answered {status} to boot: {document.get('message', '')}")
+    given, born_ns, document = _introduced(given, born_ns, control)
     try:
         answer = shapes.parse({key: document.get(key) for key in ANSWER}, ANSWER)
     except Refusal as refusal:
         raise Ended(NOT_OURS, f"the control plane's answer to boot cannot be used: {refusal.message}") from None
     problem = _restored(given, answer.restore) if answer.restore else None
-    who = _person(given, answer.user, answer.home)
+    who = person_for(given, answer.user, answer.home)
     machine = Machine(given, born_ns, answer.agent_token, who, who.home, answer.env)
     machine.work_dir = machine.made_folder(answer.work_dir or who.home)
+    identity.keep(given.root, identity.Identity(given.sandbox, answer.agent_token, born_ns))
     return Booted(machine, restored=bool(answer.restore) and problem is None, problem=problem)
+
+
+def _introduced(given: Settings, born_ns: int, control: Control) -> tuple[Settings, int, dict[str, Any]]:
+    """The control plane's answer, and who we turned out to be: whoever this disk says, else whoever we were started as."""
+    if known := identity.load(given.root):
+        status, document = _presented(known.sandbox, known.agent_token, control)
+        if status == 200:
+            return replace(given, sandbox=known.sandbox), min(known.born_ns, born_ns), document
+    status, document = _presented(given.sandbox, given.boot_token, control)
+    if status != 200:
+        raise Ended(NOT_OURS, f"the control plane answered {status} to boot: {document.get('message', '')}")
+    return given, born_ns, document
+
+
+def _presented(sandbox: str, token: str, control: Control) -> tuple[int, dict[str, Any]]:
+    return _asked(control, "/agent/boot", token, {"sandbox": sandbox, "agent_version": VERSION})
 
 
 def hello(booted: Booted, port: int, control: Control) -> None:
@@ -122,7 +135,7 @@ def _restored(given: Settings, wanted: Any) -> str | None:
     return None
 
 
-def _person(given: Settings, name: str | None, home: str | None) -> Person:
+def person_for(given: Settings, name: str | None, home: str | None) -> Person:
     """Whom processes run as. In a folder that is ourselves, with a home inside it."""
     if given.root != "/":
         own = pwd.getpwuid(os.geteuid())

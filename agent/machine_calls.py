@@ -2,14 +2,21 @@
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
-from agent import VERSION, shapes
+from agent import VERSION, identity, shapes
+from agent.boot import person_for
 from agent.errors import Refusal
 from agent.machine import Machine
 from agent.web import Reply, Request, answer
 
-CLAIM: dict[str, tuple[shapes.Read, Any]] = {"env": (shapes.variables, {}), "work_dir": (shapes.word, None)}
+CLAIM: dict[str, tuple[shapes.Read, Any]] = {
+    "sandbox": (shapes.identifier, shapes.REQUIRED),
+    "agent_token": (shapes.word, shapes.REQUIRED),
+    "env": (shapes.variables, {}),
+    "user": (shapes.word, None),
+}
 
 
 async def health(machine: Machine, request: Request) -> Reply:
@@ -31,15 +38,16 @@ async def change_environment(machine: Machine, request: Request) -> Reply:
 
 
 async def claim(machine: Machine, request: Request) -> Reply:
-    """Turn a booted sandbox that nobody has into somebody's, once."""
+    """A machine that was nobody's becomes this sandbox, once. From then on only the new token is good."""
     asked = await request.json(CLAIM)
     if machine.claimed:
-        raise Refusal("conflict", f"Sandbox {machine.settings.sandbox} has been claimed already.")
-    if asked.work_dir:
-        machine.work_dir = machine.made_folder(asked.work_dir)
-    machine.change(asked.env, [])
-    machine.claimed = True
-    return answer(describe(machine))
+        raise Refusal("conflict", f"This machine is sandbox {machine.settings.sandbox} and can be no other.")
+    machine.person = person_for(machine.settings, asked.user, None)
+    machine.work_dir = machine.made_folder(machine.person.home)
+    machine.settings = replace(machine.settings, sandbox=asked.sandbox)
+    machine.variables, machine.token, machine.claimed = asked.env, asked.agent_token, True
+    identity.keep(machine.root, identity.Identity(asked.sandbox, asked.agent_token, machine.born_ns))
+    return answer({})
 
 
 def describe(machine: Machine) -> dict[str, Any]:

@@ -53,5 +53,5 @@ def start(tmp_path: Path) -> Iterator[Start]:
         return agents[-1]
 
     yield begin
-    for agent in agents:
+    for agent in reversed(agents):
         agent.stop()

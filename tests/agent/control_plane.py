@@ -37,6 +37,7 @@ class ControlPlane:
     ) -> None:
         self.plan = plan or Plan()
         self.boots: list[dict[str, Any]] = []
+        self.tokens: list[str] = []
         self.hellos: Queue[dict[str, Any]] = Queue()
         self.saved: Queue[dict[str, Any]] = Queue()
         self.store: dict[str, bytes] = {}
@@ -97,13 +98,14 @@ class _Call(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         said = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         token = self.headers["Authorization"].removeprefix("Bearer ")
-        if token != (BOOT_TOKEN if self.path == "/agent/boot" else AGENT_TOKEN):
+        if token not in ((BOOT_TOKEN, AGENT_TOKEN) if self.path == "/agent/boot" else (AGENT_TOKEN,)):
             return self._answer(401, {"error": "unauthorized", "message": "Wrong token."})
         return self._answer(*getattr(self, "_" + self.path.removeprefix("/agent/"))(said))
 
     def _boot(self, said: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         control, plan = self._control, self._control.plan
         control.boots.append(said)
+        control.tokens.append(self.headers["Authorization"].removeprefix("Bearer "))
         if plan.boot_statuses and (status := plan.boot_statuses.pop(0)) != 200:
             return status, {"error": "refused", "message": f"Status {status}."}
         answer: dict[str, Any] = {"env": plan.env, "work_dir": plan.work_dir, "restore": plan.restore, "volumes": []}

@@ -3,6 +3,7 @@
 import http.client
 import ipaddress
 import ssl
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.agent.conftest import Start
-from tests.agent.control_plane import ControlPlane, Plan
+from tests.agent.control_plane import AGENT_TOKEN, BOOT_TOKEN, ControlPlane, Plan
 
 
 def test_the_agent_says_hello_when_it_listens(control: ControlPlane, start: Start) -> None:
@@ -132,3 +133,43 @@ def test_garbage_does_not_end_the_agent(control: ControlPlane, start: Start) -> 
         link.close()
 
     assert agent.client().exec("echo alive").json["stdout"] == "alive\n"
+
+
+def test_an_agent_started_again_shows_what_it_was_told(control: ControlPlane, start: Start) -> None:
+    first = start(control)
+    first.hello()
+    first.process.kill()
+    first.process.wait()
+    (first.home / "kept").write_text("since the first start")
+    control.plan.restore = None
+
+    again = start(control, first.root)
+
+    assert again.hello()["error"] is None
+    assert control.tokens == [BOOT_TOKEN, AGENT_TOKEN]
+    assert stat.S_IMODE((first.root / "opt/sandbar/var/identity").stat().st_mode) == 0o600
+
+
+def test_a_disk_of_another_incarnation_does_not_stand_in_the_way(
+    control: ControlPlane, start: Start, tmp_path: Path
+) -> None:
+    kept = tmp_path / "old/opt/sandbar/var/identity"
+    kept.parent.mkdir(parents=True)
+    kept.write_text('{"sandbox": "sb-0", "agent_token": "agent-token-of-old", "born_ns": 1}')
+
+    assert start(control, tmp_path / "old").hello()["error"] is None
+    kept.write_text("{")
+    assert start(control, tmp_path / "old").hello()["error"] is None
+
+
+def test_a_claimed_machine_is_somebody_else_once(control: ControlPlane, start: Start) -> None:
+    agent = start(control)
+    agent.hello()
+    claim = {"sandbox": "sb-2", "agent_token": "second-token", "env": {"WHOSE": "mine"}, "user": None}
+
+    assert agent.client().post("/claim", claim).json == {}
+
+    claimed = agent.client("second-token")
+    assert agent.client().get("/info").status == 401
+    assert claimed.exec("echo $WHOSE-$GREETING").json["stdout"] == "mine-\n"
+    assert claimed.post("/claim", claim).status == 409
