@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
 from local import home as homes
+from local import stage
 from local.home import Home
 
 AGENT = "/agent/"
@@ -57,14 +58,14 @@ class Door:
         body = await _body(receive)
         if body is None:
             return await _answer(send, 413, b'{"error":"too_large","message":"At most 10 MiB may be sent here."}')
-        stage = _stage(self._home)
-        if not stage:
+        api = stage.url(self._home)
+        if not api:
             return await _answer(send, 503, b'{"error":"starting","message":"The control plane is starting."}')
         headers = [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"] if name not in HOP
         ]
         self._session = self._session or aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False)
-        url = URL(stage + _target(scope), encoded=True)
+        url = URL(api + _target(scope), encoded=True)
         try:
             async with self._session.request(
                 scope["method"], url, data=body, headers=headers, allow_redirects=False
@@ -72,13 +73,6 @@ class Door:
                 return await _answer(send, found.status, await found.read(), found.content_type)
         except (aiohttp.ClientError, TimeoutError):
             return await _answer(send, 503, b'{"error":"starting","message":"The control plane does not answer."}')
-
-
-def publish(home: Home, stage_url: str) -> None:
-    """Tell the door where the control plane's API is."""
-    beside = home.run / "stage.new"
-    beside.write_text(stage_url)
-    beside.replace(home.run / "stage")
 
 
 def main() -> None:
@@ -166,12 +160,6 @@ def _target(scope: Scope) -> str:
     query = scope["query_string"]
     path: bytes = scope["raw_path"] + (b"?" + query if query else b"")
     return path.decode("latin-1")
-
-
-def _stage(home: Home) -> str:
-    with contextlib.suppress(FileNotFoundError):
-        return (home.run / "stage").read_text()
-    return ""
 
 
 if __name__ == "__main__":

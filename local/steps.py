@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from local import door, images, progress
+from local import images, progress, stage
 from local.engines import EngineChoice
 from local.errors import SetupError
 from local.home import CODE, Home
@@ -60,7 +60,7 @@ def deploy(
     named = [f"{name}={value}" for name, value in parameters.items()]
     outputs = json.loads(_python(["local.deploy", *named], told, "deploying"))
     api = stage_url(ports.cloud_url, outputs["EndpointURL"])
-    door.publish(home, api)
+    stage.publish(home, api)
     return {
         **told,
         "SANDBAR_API": api,
