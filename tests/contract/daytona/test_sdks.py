@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.environments import python_with
-from tests.contract.stack import Stack
+from tests.stack import Stack
 
 HERE = Path(__file__).parent
 VERSIONS = [path.stem.removeprefix("requirements-") for path in sorted(HERE.glob("requirements-*.txt"))]
