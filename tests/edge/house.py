@@ -156,7 +156,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(**limits: int) -> AsyncIterator[House]:
+async def house(**limits: float) -> AsyncIterator[House]:
     """The edge, its World, an agent and an API Gateway."""
     async with AsyncExitStack() as stack:
         agent, api = (
