@@ -88,7 +88,7 @@ class Edge:
         name, path, query = incoming.split(visit.http)
         if path == "/" and name in OWN:
             return sent(visit.http, OWN[name](self._world))
-        visit.dialect = self._dialect_named(name)
+        visit.dialect, visit.path = self._dialect_named(name), path
         visit.request = incoming.understood(visit.http, path, query, visit.id)
         route, params = visit.dialect.matcher.match(visit.request.method, path)
         if route.on_edge:

@@ -22,13 +22,14 @@ class Visit:
     http: web.BaseRequest
     id: str
     dialect: Dialect | None = None
+    path: str = ""
     request: Request | None = None
     told: dict[str, Any] = field(default_factory=dict)
 
     @property
     def asked(self) -> Request:
         """The request, or as much of it as is known where it could not be read."""
-        return self.request or Request(method=self.http.method, path="", id=self.id)
+        return self.request or Request(method=self.http.method, path=self.path, id=self.id)
 
 
 @dataclass(frozen=True)
