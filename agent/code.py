@@ -82,7 +82,7 @@ class _Memory:
     """A file that has no name and is gone when it is closed."""
 
     def __init__(self, name: str) -> None:
-        self.file = os.memfd_create(name, 0)
+        self.file = os.memfd_create(name)
 
     def write(self, content: bytes) -> None:
         with open(self.file, "wb", closefd=False) as file:

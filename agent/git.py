@@ -97,7 +97,7 @@ def _remembered(secret: Credentials | None) -> tuple[int, ...]:
     """The credentials in memory that only git and what it starts inherit, as git's credential helpers say them."""
     if secret is None:
         return ()
-    memory = os.memfd_create("credentials", 0)
+    memory = os.memfd_create("credentials")
     os.write(memory, f"username={secret.username}\npassword={secret.password}\n".encode("utf-8", "surrogateescape"))
     return (memory,)
 
