@@ -23,6 +23,14 @@ STACK = "sandbar-dev"
 PACKAGES = "sandbar-packages"
 PATIENCE = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=120)
 POLL_SECONDS = 0.1
+# What EventBridge sends each minute.
+TICK = {
+    **dict.fromkeys(("version", "id", "account", "region", "time"), "0"),
+    "source": "aws.events",
+    "detail-type": "Scheduled Event",
+    "detail": {},
+    "resources": [],
+}
 
 
 class DeployFailed(Exception):
@@ -38,7 +46,7 @@ class Package:
 
 
 def deploy(endpoint: str, stack: str, package: Package, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Upload the package, create the stack, and return its outputs."""
+    """Upload the package, create the stack, have it look at what is due, and return its outputs."""
     session = boto3.Session()
     s3 = session.client("s3", endpoint_url=endpoint, config=PATIENCE)
     s3.create_bucket(Bucket=PACKAGES)
@@ -51,7 +59,11 @@ def deploy(endpoint: str, stack: str, package: Package, parameters: Mapping[str,
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
-    return _outputs(cloudformation, stack)
+    outputs = _outputs(cloudformation, stack)
+    # What fell due while nothing ran is due now, and pools are to be filled before anybody asks.
+    functions = session.client("lambda", endpoint_url=endpoint, config=PATIENCE)
+    functions.invoke(FunctionName=f"{stack}-sweep", InvocationType="Event", Payload=json.dumps(TICK).encode())
+    return outputs
 
 
 def packaged(build: Path) -> Package:
