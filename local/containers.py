@@ -56,7 +56,8 @@ class ContainerEngine:
         return self._seen.get(id)
 
     def all(self) -> list[Machine]:
-        listed = self._api.containers(all=True, filters={"label": f"{OWNER_LABEL}={self._home.tag}"})
+        with _refusals():
+            listed = self._api.containers(all=True, filters={"label": f"{OWNER_LABEL}={self._home.tag}"})
         return [machine for entry in listed if (machine := self._look(entry["Id"]))]
 
     def stop(self, id: str, seconds: float) -> None:

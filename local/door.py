@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,13 @@ class Door:
             return await _answer(send, 503, b'{"error":"starting","message":"The control plane does not answer."}')
 
 
+def object_store(home: Home, keys: Mapping[str, str]) -> ASGIApp:
+    """The store of this home, to whoever signs with one of these keys."""
+    resolver = StaticCredentialResolver(dict(keys))
+    store: ASGIApp = build_app(Settings(data_dir=home.objects, access_log=False, credentials=resolver))
+    return store
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
@@ -91,8 +98,7 @@ def sweep(home: Home) -> None:
 
 
 async def _serve(home: Home, port: int) -> None:
-    keys = StaticCredentialResolver({os.environ["AWS_ACCESS_KEY_ID"]: os.environ["AWS_SECRET_ACCESS_KEY"]})
-    objects = build_app(Settings(data_dir=home.objects, access_log=False, credentials=keys))
+    objects = object_store(home, {os.environ["AWS_ACCESS_KEY_ID"]: os.environ["AWS_SECRET_ACCESS_KEY"]})
     door = Door(home, objects)
     home.control_socket.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
