@@ -6,6 +6,8 @@ import pytest
 
 from tests.stack import Stack, running_stack
 
+collect_ignore_glob = ["*/scenarios"]  # run by each SDK's own Python
+
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:

@@ -82,7 +82,7 @@ def test_nobody_is_401(stack: Stack, key: str | None) -> None:
     refused(stack.ask("GET", f"{API}/toolbox/{NOBODYS}/work-dir", key=key), 401, TOOLBOX)
 
 
-@pytest.mark.parametrize("id", [NOBODYS, "no-such-name", "%00", "%2e%2e", "..%2f..", "a%0d%0ab", "x" * 500, "%ff"])
+@pytest.mark.parametrize("id", [NOBODYS, "no-such-name", "%00", "..%2f..", "a%0d%0ab", "x" * 500, "%ff"])
 def test_an_unknown_sandbox_is_404(stack: Stack, id: str) -> None:
     for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/start"), ("POST", "/stop")):
         answer = stack.ask(method, f"{API}/sandbox/{id}{path}")
@@ -90,6 +90,11 @@ def test_an_unknown_sandbox_is_404(stack: Stack, id: str) -> None:
         assert set(answer.json) >= CONTROL
     answer = stack.ask("GET", f"{API}/toolbox/{id}/toolbox/work-dir")
     assert answer.status in (400, 404), answer.body[:300]
+
+
+@pytest.mark.parametrize("path", ["/sandbox/../sandbox", "/sandbox/%2e%2e/config", "/toolbox/%2E./x"])
+def test_a_path_that_climbs_is_400(stack: Stack, path: str) -> None:
+    assert stack.ask("GET", f"{API}{path}").status == 400
 
 
 def test_a_name_that_is_taken_is_409(stack: Stack) -> None:
