@@ -43,11 +43,12 @@ def full_sandbox() -> Sandbox:
         public=True,
         created_by="ada",
         movement="m-1",
+        waiter="token",
         incarnation="m-0",
         booted=True,
         machine=Machine("arn:task", "10.0.0.1:2280"),
         checkpoint=Checkpoint("checkpoints/x", 2**40, "0" * 64, BEGINNING),
-        upload=Upload("checkpoints/y", "upload-1", "token"),
+        upload=Upload("checkpoints/y", "upload-1", arrived=True),
         reason="because",
         extras={"daytona": {"target": "eu", "n": [1, 2.5, None, True]}},
     )

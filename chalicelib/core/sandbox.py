@@ -55,11 +55,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A checkpoint on its way up: where it will lie, its upload's id there, and the task token of who waits for it."""
+    """A checkpoint on its way up: where it will lie and its upload's id there."""
 
     key: str
     id: str
-    waiter: str
     arrived: bool = False  # all of it; the machine may go
 
 
@@ -93,6 +92,7 @@ class Sandbox:
     public: bool = False
     created_by: str = ""
     movement: str = ""  # the workflow execution that moves it, or moved it last
+    waiter: str = ""  # the token of the task in that execution that waits for the machine
     incarnation: str = ""  # the start movement whose machine is, or is to be, this sandbox
     booted: bool = False  # this incarnation has used its boot token
     machine: Machine | None = None
