@@ -19,6 +19,7 @@ from chalicelib.core.sandbox import Sandbox
 from edge.activity import Activity
 from edge.incoming import Body
 from edge.known import Known, Reached
+from edge.splice import Upload, worth_it
 
 LARGEST_ANSWER = 96 * 1024 * 1024  # both streams of an exec at their bound, twice told, as JSON writes them at worst
 LARGE = 1024 * 1024
@@ -122,7 +123,7 @@ class Agents:
         return await self._session.request(
             question.method,
             URL(url, encoded=True),
-            data=question.body.chunks() if isinstance(question.body, Body) else question.body,
+            data=_streaming(question.body) if isinstance(question.body, Body) else question.body,
             headers={**question.headers, "authorization": f"Bearer {machine.token}"},
             allow_redirects=False,  # an agent names no other place for us to call
         )
@@ -159,6 +160,10 @@ class _Nobody(Exception):
     def __init__(self, *, may_try_again: bool) -> None:
         super().__init__()
         self.may_try_again = may_try_again
+
+
+def _streaming(body: Body) -> Any:
+    return Upload(body) if worth_it(body.size) else body.chunks()
 
 
 async def _whole(response: ClientResponse) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from chalicelib.dialect import Call, Dialect, Reply, Request, Route
-from edge.incoming import awaits_welcome
+from edge.incoming import is_last
 
 NAME = {"server": "sandbar"}
 
@@ -48,9 +48,8 @@ class Admitted:
 
 
 def sent(http: web.BaseRequest, reply: Reply) -> web.Response:
-    """A reply as aiohttp sends it. Where the body was not asked for, or broke, nobody knows where the next request begins:
-    the connection ends."""
+    """A reply as aiohttp sends it."""
     response = web.Response(status=reply.status, body=reply.body, headers={**NAME, **reply.headers})
-    if awaits_welcome(http) or http.content.exception():
+    if is_last(http):
         response.force_close()
     return response
