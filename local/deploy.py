@@ -46,7 +46,7 @@ class Package:
 
 
 def deploy(endpoint: str, stack: str, package: Package, parameters: Mapping[str, str]) -> dict[str, str]:
-    """Upload the package, create the stack, have it look at what is due, and return its outputs."""
+    """Upload the package, create the stack, and return its outputs."""
     session = boto3.Session()
     s3 = session.client("s3", endpoint_url=endpoint, config=PATIENCE)
     s3.create_bucket(Bucket=PACKAGES)
@@ -59,11 +59,14 @@ def deploy(endpoint: str, stack: str, package: Package, parameters: Mapping[str,
         Parameters=[{"ParameterKey": name, "ParameterValue": value} for name, value in parameters.items()],
         Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
     )
-    outputs = _outputs(cloudformation, stack)
-    # What fell due while nothing ran is due now, and pools are to be filled before anybody asks.
-    functions = session.client("lambda", endpoint_url=endpoint, config=PATIENCE)
+    return _outputs(cloudformation, stack)
+
+
+def sweep(endpoint: str, stack: str) -> None:
+    """Have it look at once at what is due: much may have fallen due while nothing ran, and pools are to be filled before
+    anybody asks."""
+    functions = boto3.client("lambda", endpoint_url=endpoint, config=PATIENCE)
     functions.invoke(FunctionName=f"{stack}-sweep", InvocationType="Event", Payload=json.dumps(TICK).encode())
-    return outputs
 
 
 def packaged(build: Path) -> Package:
@@ -77,6 +80,7 @@ def main(parameters: list[str]) -> int:
     named = {"CodeBucket": PACKAGES, **dict(parameter.split("=", 1) for parameter in parameters)}
     try:
         outputs = deploy(os.environ["AWS_ENDPOINT_URL"], STACK, packaged(CODE / "build"), named)
+        sweep(os.environ["AWS_ENDPOINT_URL"], STACK)
     except DeployFailed as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -192,6 +192,7 @@ def _order(image: str, kwargs: Mapping[str, Any]) -> Order:
         labels={TASK_LABEL: json.dumps(kept)},
         cpus=int(task["cpu"]) / CPU_UNITS,
         memory_mib=int(task["memory"]),
+        entry_point=_words(definition.get("entryPoint")),
         command=_words(kwargs.get("command")),
         init=bool(linux.get("initProcessEnabled")),
     )
