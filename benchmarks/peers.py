@@ -80,7 +80,9 @@ class Ssh:
         settings = {"ListenAddress": f"127.0.0.1:{port}", "HostKey": folder / "host", "PidFile": folder / "pid"}
         settings |= {"AuthorizedKeysFile": folder / "mine.pub", "StrictModes": "no", "UsePAM": "no"}
         settings |= {"PermitRootLogin": "yes", "Subsystem": "sftp internal-sftp"}
-        settings |= {"SetEnv": f"HOME={folder}"}  # what the user's own shell does at its start is not ssh's to answer for
+        settings |= {
+            "SetEnv": f"HOME={folder}"
+        }  # what the user's own shell does at its start is not ssh's to answer for
         (folder / "config").write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
         self._server = subprocess.Popen(
             ["/usr/sbin/sshd", "-D", "-e", "-f", folder / "config"], stderr=subprocess.DEVNULL
