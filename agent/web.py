@@ -8,7 +8,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import parse_qsl, unquote
 
 from agent.errors import Refusal, from_system
@@ -32,9 +32,18 @@ class Gone(Exception):
 
 
 @dataclass(frozen=True)
+class Span:
+    """Part of an open file, which the kernel puts on the wire without our reading it."""
+
+    file: BinaryIO
+    begin: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Reply:
     status: int = 200
-    body: bytes | AsyncGenerator[bytes, None] = b""
+    body: bytes | AsyncGenerator[bytes, None] | Span = b""
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -103,10 +112,10 @@ class Request:
 
 
 class Caller:
-    """Who is at the other end of a connection, and the tasks that end when they leave."""
+    """Who is at the other end of a connection, the tasks that end when they leave, and the shortest way to them."""
 
-    def __init__(self) -> None:
-        self.left = False
+    def __init__(self, send_file: Callable[[Span], Awaitable[None]]) -> None:
+        self.left, self.send_file = False, send_file
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def leave(self) -> None:
@@ -229,11 +238,20 @@ class Application:
         except OSError as problem:
             system = from_system(problem)
             reply = answer(system.body(), system.status)
+        await self._deliver(reply, scope, send)
+
+    async def _deliver(self, reply: Reply, scope: Scope, send: Send) -> None:
+        caller: Caller = scope["state"]["caller"]
         if isinstance(reply.body, bytes):
-            await _deliver(reply, reply.body, send)
-        else:
-            with scope["state"]["caller"].leash():
+            await _deliver_bytes(reply, reply.body, send)
+            return
+        with caller.leash():
+            if not isinstance(reply.body, Span):
                 await _deliver_stream(reply, reply.body, send)
+            elif scope["method"] == "HEAD":
+                await _deliver_bytes(reply, b"", send, length=reply.body.size)
+            else:
+                await _deliver_span(reply, reply.body, caller, send)
 
     async def _reply(self, scope: Scope, receive: Receive) -> Reply:
         row, request = self._found(scope, receive)
@@ -303,10 +321,18 @@ def _words(path: str, words: list[str]) -> dict[str, str]:
     return {part[1:-1]: word for part, word in zip(path.split("/"), words, strict=False) if part[:1] == "{"}
 
 
-async def _deliver(reply: Reply, body: bytes, send: Send) -> None:
-    length = [] if reply.status in (204, 304) else [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, *length]})
+async def _deliver_bytes(reply: Reply, body: bytes, send: Send, length: int | None = None) -> None:
+    size = len(body) if length is None else length
+    length_header = [] if reply.status in (204, 304) else [(b"content-length", b"%d" % size)]
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, *length_header]})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _deliver_span(reply: Reply, span: Span, caller: "Caller", send: Send) -> None:
+    headers = [*reply.headers, (b"content-length", b"%d" % span.size)]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await caller.send_file(span)
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _deliver_stream(reply: Reply, body: AsyncGenerator[bytes, None], send: Send) -> None:
