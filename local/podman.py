@@ -98,7 +98,9 @@ def _engine(home: Home) -> str:
             # Podman's own default is one shared-memory segment for every storage of the user.
             "lock_type": "file",
             "tmp_dir": str(home.run / "libpod"),
-            "static_dir": str(home.containers / "libpod"),
+            # Nowhere else: the clean-up that each container's monitor starts is told the storage alone and looks there,
+            # and where it finds nothing, whoever waits for the container waits 20 s too long.
+            "static_dir": str(home.containers / "storage" / "libpod"),
             "volume_path": str(home.containers / "volumes"),
         },
         "network": {"network_config_dir": str(home.containers / "networks")},
