@@ -110,8 +110,8 @@ async def listening(
             yield runner.addresses[0][1]
         finally:
             watch.cancel()
-            await runner.cleanup()
             await edge.close()
+            await runner.cleanup()
             threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -22,7 +22,7 @@ async def relayed(agents: Agents, admitted: Admitted, row: Relay) -> web.StreamR
     async with agents.asked(admitted.call.owner, admitted.sandbox, question) as response:
         if row.receive == "stream":
             return await _streamed(admitted, row, response)
-        value = await agents.value(response)
+        value = await agents.value(admitted.call.owner, response)
     reply = gateway.told(admitted.dialect, admitted.route, admitted.call, value)
     return sent(admitted.http, reply)
 

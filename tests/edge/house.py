@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -93,6 +94,7 @@ class Boxes(fakes.Sandboxes):
     def __init__(self, clock: fakes.Clock) -> None:
         super().__init__(clock)
         self.reads, self.touched, self.broken = 0, list[str](), False
+        self.noted = threading.Event()
 
     def get(self, owner: str, id: str) -> Sandbox:
         """The sandbox, or an error that nobody expects."""
@@ -104,6 +106,7 @@ class Boxes(fakes.Sandboxes):
     def touch(self, sandbox: Sandbox, now: datetime) -> None:
         """Remembered for the test."""
         self.touched.append(sandbox.id)
+        self.noted.set()
 
 
 class Keyring(fakes.Keys):

@@ -118,6 +118,13 @@ async def test_a_connection_that_says_nothing_whole_is_ended(said: bytes) -> Non
         assert await wire.closed()
 
 
+async def test_an_encoded_body_is_refused_rather_than_kept_encoded(house: House) -> None:
+    wire = await Wire.to(house, "PUT", "/file?path=a", "Content-Length: 0", "Content-Encoding: gzip")
+
+    assert await wire.status() == 501
+    assert not house.agent.seen
+
+
 async def test_an_error_of_ours_tells_nothing_but_where_to_look(house: House) -> None:
     house.boxes.broken = True
     reply = await house.client.post(house.at("/exec"), json={"command": "true"})
