@@ -12,6 +12,8 @@ import pytest
 
 from tests.stack import Answer, Stack
 
+pytestmark = pytest.mark.xdist_group("stack")  # one installation for all of them
+
 API = "/daytona"
 NOBODYS = "00000000-0000-7000-8000-000000000000"
 CONTROL = {"statusCode", "timestamp", "path", "error", "message"}
