@@ -122,7 +122,7 @@ def halt(home: Home, choice: EngineChoice) -> bool:
 def _python(module: Sequence[str], environment: Mapping[str, str], doing: str) -> str:
     """What that module of ours prints; `SetupError` with its last line where it fails."""
     done = subprocess.run(
-        [sys.executable, "-B", "-m", *module], cwd=CODE, env=dict(environment), capture_output=True, text=True
+        [sys.executable, "-m", *module], cwd=CODE, env=dict(environment), capture_output=True, text=True
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
