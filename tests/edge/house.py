@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -159,7 +159,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(**limits: float) -> AsyncIterator[House]:
+async def house(named: Callable[[str], Dialect] | None = None, **limits: float) -> AsyncIterator[House]:
     """The edge, its World, an agent and an API Gateway."""
     async with AsyncExitStack() as stack:
         agent, api = (
@@ -174,7 +174,7 @@ async def house(**limits: float) -> AsyncIterator[House]:
         world = _world(boxes, keys, clock)
         agent.token = movements.agent_token(world, box)
         ours = Settings(api=api.url, port=0, grace_seconds=0.1, json_seconds=0.3, **cast(Any, limits))
-        port = await stack.enter_async_context(listening(world, ours, dialect_named=_named))
+        port = await stack.enter_async_context(listening(world, ours, dialect_named=named or _named))
         client = await stack.enter_async_context(aiohttp.ClientSession(headers=AUTH, read_bufsize=2**16))
         wires: list[asyncio.StreamWriter] = []
         yield House(port, world, boxes, keys, agent, api, box, client, wires)
