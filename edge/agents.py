@@ -22,9 +22,9 @@ from edge.incoming import Body
 from edge.known import Known, Reached
 from edge.splice import Upload, worth_it
 
-LARGEST_ANSWER = 96 * 1024 * 1024  # both streams of an exec at their bound, twice told, as JSON writes them at worst
+LARGEST_ANSWER = 192 * 1024 * 1024  # three streams at their bound of 10 MiB, where each byte takes six in JSON
 LARGE = 1024 * 1024
-MOST_LARGE_AT_ONCE = 2
+MOST_LARGE_AT_ONCE = 1
 LARGE_SECONDS = 60.0
 LONGEST_FRAME = 16 * 1024 * 1024
 HEARTBEAT = 20.0
