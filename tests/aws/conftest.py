@@ -131,12 +131,17 @@ def keys(tables_or_none: Tables | None) -> Keys:
     return DynamoKeys(tables_or_none) if tables_or_none else fakes.Keys()
 
 
-def _created(clients: Clients, template: dict[str, Any]) -> Tables:
-    prefix = next(_prefixes)
+def create_tables(clients: Clients, template: dict[str, Any], prefix: str) -> None:
+    """Make the template's tables, under names that begin so."""
     for name in TABLES:
         properties = template["Resources"][name]["Properties"]
         wanted = {key: properties[key] for key in CREATED_WITH if key in properties}
         clients["dynamodb"].create_table(TableName=prefix + name.lower(), **wanted)
+
+
+def _created(clients: Clients, template: dict[str, Any]) -> Tables:
+    prefix = next(_prefixes)
+    create_tables(clients, template, prefix)
     return open_tables(prefix, clients)
 
 

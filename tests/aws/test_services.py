@@ -249,6 +249,19 @@ def test_all_below_a_prefix_goes_and_nothing_else(blobs: Blobs) -> None:
         _fetch(blobs, blobs.url("a/1", HOUR))
 
 
+def test_a_removed_object_takes_none_along_whose_key_begins_with_its_own(blobs: Blobs) -> None:
+    for name in ("a/id-5", "a/id-52"):
+        upload = blobs.begin(name)
+        blobs.complete(name, upload, [_send(blobs, blobs.part_urls(name, upload, 1, 1)[0], name.encode())])
+
+    blobs.remove("a/id-5")
+    blobs.remove("a/id-5")
+
+    assert _fetch(blobs, blobs.url("a/id-52", HOUR)) == b"a/id-52"
+    with pytest.raises((KeyError, OSError)):
+        _fetch(blobs, blobs.url("a/id-5", HOUR))
+
+
 def _send(blobs: Blobs, url: str, content: bytes) -> str:
     if isinstance(blobs, fakes.Blobs):
         return blobs.send(url, content)
