@@ -3,10 +3,8 @@
 import io
 import json
 import logging
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -241,16 +239,3 @@ def test_importing_the_app_imports_no_aws() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
-
-
-def test_importing_the_app_takes_less_than_importing_botocore() -> None:
-    """The goal is 120 ms; on a busy machine only proportions hold."""
-    ratio = min(_seconds("import app") / _seconds("import botocore.session, botocore.client") for _ in range(3))
-
-    assert ratio < 1.0
-
-
-def _seconds(program: str) -> float:
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    return time.monotonic() - began
