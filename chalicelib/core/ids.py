@@ -13,5 +13,5 @@ def new_id(now: datetime) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether it has the form of one; a name never has."""
+    """Whether it has the form of one."""
     return len(text) == 36 and text.count("-") == 4 and all(c in "0123456789abcdef-" for c in text)
