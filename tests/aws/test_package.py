@@ -17,7 +17,8 @@ from pynamodb.models import Model
 from chalicelib import gateway
 from chalicelib.aws import tables
 from chalicelib.core.states import WORKFLOW
-from infra import layer, package
+from chalicelib.dialect import SLOT, Dialect, Relay, Route
+from infra import behaviours, layer, package
 
 ROOT = Path(__file__).parents[2]
 MB = 1_000_000
@@ -211,6 +212,47 @@ def test_nothing_in_the_template_is_a_secret_or_a_place_of_ours(build: Path) -> 
     text = (build / "template.yaml").read_text()
 
     assert not re.findall(r"\d{12}|AKIA\w+|/work/|/root/|/home/\w+/", text)
+
+
+def test_cloudfront_hands_the_edge_what_the_tables_say_it_serves_and_nothing_else(template: dict[str, Any]) -> None:
+    config = template["Resources"]["Front"]["Properties"]["DistributionConfig"]
+    patterns = [behaviour["PathPattern"] for behaviour in config["CacheBehaviors"]]
+
+    for dialect in map(gateway.dialect_named, gateway.DIALECTS):
+        for route in dialect.routes:
+            path = f"/{dialect.name}" + SLOT.sub("some-value", route.path)
+            assert any(behaviours.matches(pattern, path) for pattern in patterns) == route.on_edge, path
+
+
+def test_cloudfront_has_room_for_the_patterns(template: dict[str, Any]) -> None:
+    assert len(template["Resources"]["Front"]["Properties"]["DistributionConfig"]["CacheBehaviors"]) <= 25
+
+
+def test_a_pattern_is_no_wider_than_it_may_be() -> None:
+    def dialect(*routes: Route) -> Dialect:
+        return Dialect("tiny", routes, error=lambda *_: {})
+
+    streams, acts = Relay("GET", "/"), (lambda *_: None)
+    clear = dialect(Route("GET", "/box/{id}/files/{path}", streams), Route("GET", "/boxes", acts))
+    mixed = dialect(
+        Route("GET", "/box/{id}/files", streams), Route("GET", "/box/{id}", acts), Route("GET", "/x/y/z", acts)
+    )
+    hopeless = dialect(Route("GET", "/box/{id}/{file}", streams), Route("GET", "/box/{id}/stop", acts))
+
+    assert behaviours.edge_patterns([clear]) == ["/tiny/box/*"]
+    assert behaviours.edge_patterns([mixed]) == ["/tiny/box/*/*"]
+    with pytest.raises(ValueError, match="no pattern tells"):
+        behaviours.edge_patterns([hopeless])
+
+
+def test_the_edge_is_told_all_that_it_reads(template: dict[str, Any]) -> None:
+    said = {
+        one["Name"] for one in template["Resources"]["EdgeTask"]["Properties"]["ContainerDefinitions"][0]["Environment"]
+    }
+    functions = set(template["Globals"]["Function"]["Environment"]["Variables"])
+
+    assert said >= {"SANDBAR_HOST", "SANDBAR_PORT", "SANDBAR_API"}
+    assert functions - said == {"SANDBAR_CONTROL", "SANDBAR_WARM", "POWERTOOLS_LOG_LEVEL"}
 
 
 # ---------------------------------------------------------------- the zips
