@@ -12,7 +12,7 @@ import docker
 from docker.errors import APIError, NotFound
 from requests.exceptions import RequestException
 
-from local import cgroups, networks, podman
+from local import cgroups, firewall, networks, podman
 from local.engine import OWNER_LABEL, EngineRefused, Machine, Order
 from local.exits import Exits
 from local.home import Home
@@ -41,6 +41,7 @@ class ContainerEngine:
         self._home = home
         self._api = docker.APIClient(base_url=url, timeout=CALL_SECONDS, version=API_VERSION)
         networks.ensure(self._api, kind, home.tag)
+        firewall.close(networks.interface(home.tag))
         self._seen: dict[str, Machine] = {}
         self._lock = threading.Lock()
         self._exits = Exits()

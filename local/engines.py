@@ -23,11 +23,12 @@ ASK_SECONDS = 5
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Which engine, where it listens, and where the storage lies that holds its images."""
+    """Which engine, where it listens, where the storage lies that holds its images, and what spoke against a better."""
 
     kind: str
     url: str = ""
     image_stores: tuple[Path, ...] = ()
+    obstacle: str = ""
 
 
 def choose(home: Home, wanted: str) -> EngineChoice:
@@ -35,18 +36,19 @@ def choose(home: Home, wanted: str) -> EngineChoice:
     if wanted not in KINDS:
         raise SetupError(f"SANDBAR_ENGINE={wanted} is unknown; use one of {', '.join(KINDS)}")
     asked = ("docker", "podman", "process") if wanted == "auto" else (wanted,)
-    obstacle = ""
+    before = ""
     for kind in asked:
         obstacle = OBSTACLES[kind]()
         if not obstacle:
-            return _choice(home, kind)
-    raise SetupError(f"SANDBAR_ENGINE={wanted} cannot be used: {obstacle}")
+            return _choice(home, kind, before)
+        before = obstacle
+    raise SetupError(f"SANDBAR_ENGINE={wanted} cannot be used: {before}")
 
 
-def _choice(home: Home, kind: str) -> EngineChoice:
+def _choice(home: Home, kind: str, obstacle: str) -> EngineChoice:
     urls = {"docker": _docker_url(), "podman": podman.url(home), "process": ""}
     stores = (PodmanStore(default_cache()).folder,) if kind == "podman" else ()
-    return EngineChoice(kind, urls[kind], stores)
+    return EngineChoice(kind, urls[kind], stores, obstacle)
 
 
 def _docker_obstacle() -> str:
@@ -66,6 +68,8 @@ def _docker_obstacle() -> str:
 
 
 def _podman_obstacle() -> str:
+    if os.geteuid() != 0:
+        return "Podman gives its containers addresses that can be reached for root alone; use sudo make run, or Docker"
     lacking = podman.missing()
     return (
         f"{' and '.join(lacking)} is missing; install it with: apt-get install {' '.join(lacking)}" if lacking else ""

@@ -57,7 +57,7 @@ PODMAN = {
     "catatonit": "catatonit",
     "runc": "runc",
 }
-CNI_PLUGINS = ("/usr/lib/cni/bridge", "/opt/cni/bin/bridge", "/usr/libexec/cni/bridge", "/usr/lib/podman/netavark")
+NETWORK_PLUGINS = ("/usr/lib/cni/bridge", "/opt/cni/bin/bridge", "/usr/libexec/cni/bridge", "/usr/lib/podman/netavark")
 OUTSIDE_PATH = ("/usr/libexec/podman", "/usr/sbin", "/sbin", "/usr/local/sbin")
 APT = ("apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3")
 
@@ -77,13 +77,16 @@ def main(arguments: Sequence[str]) -> int:
 def install(*, tests: bool) -> None:
     """See that everything is there that running (and testing) needs."""
     files = [CODE / name for name in (RUNNING + TESTING if tests else RUNNING) if (CODE / name).exists()]
-    if _is_current(files):
+    if _is_current(files) and not _lacking_programs():
         return
-    python = interpreter()
     with _alone():
+        # Looked at each time, since it costs nothing: packages may be removed, or the user's Docker may be gone today.
+        install_debian_packages(_lacking_programs(), hard=False)
         if _is_current(files):
             return
-        install_debian_packages(_lacking(python), hard=not _can_make_environments(python))
+        python = interpreter()
+        if not _can_make_environments(python):
+            install_debian_packages([f"{Path(python).name}-venv"], hard=True)
         _make_environment(python)
         _install_requirements(files)
         if not dynoxide().exists():
@@ -131,21 +134,18 @@ def _apt(packages: Sequence[str]) -> None:
         raise SetupError(f"apt-get could not install {' '.join(packages)}: {(last or [f'see {LOG}'])[-1]}")
 
 
-def _lacking(python: str) -> list[str]:
+def _lacking_programs() -> list[str]:
     lacking = [package for program, package in PROGRAMS.items() if not _has(program)]
-    if _wants_podman():
-        lacking += [package for program, package in PODMAN.items() if not _has(program)]
-        if not any(Path(plugin).exists() for plugin in CNI_PLUGINS):
-            lacking.append("containernetworking-plugins")
-    if not _can_make_environments(python):
-        lacking.append(f"{Path(python).name}-venv")
-    return lacking
+    podman = [package for program, package in PODMAN.items() if not _has(program)]
+    if not any(Path(plugin).exists() for plugin in NETWORK_PLUGINS):
+        podman.append("containernetworking-plugins")
+    return lacking + (podman if podman and _wants_podman() else [])
 
 
 def _wants_podman() -> bool:
     """Whether sandboxes will run on Podman: it is asked for, or nothing is and no Docker answers."""
     wanted = os.environ.get("SANDBAR_ENGINE") or "auto"
-    return wanted == "podman" or (wanted == "auto" and not docker_answers())
+    return os.geteuid() == 0 and (wanted == "podman" or (wanted == "auto" and not docker_answers()))
 
 
 def docker_answers() -> bool:

@@ -66,7 +66,7 @@ class Run:
         """Bring everything up. Children are started by the main thread alone: they end when the thread that started
         them does."""
         if self._choice.kind == "process":
-            progress.say(steps.NO_CONTAINERS)
+            progress.say(steps.no_containers(self._choice))
         with ThreadPoolExecutor(max_workers=2) as pool:
             package = pool.submit(steps.package, self._home)
             image = pool.submit(steps.image, self._choice)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from local import images, progress, stage
+from local import firewall, images, networks, progress, stage
 from local.engine import EngineRefused
 from local.engines import EngineChoice
 from local.errors import SetupError
@@ -18,9 +18,6 @@ from local.image_stores import DockerStore, ImageStore, PodmanStore
 from local.settings import Settings
 from local.stack import Ports, stage_url
 
-NO_CONTAINERS = """\
-  !! No container engine is used: sandboxes are plain processes of this user in folders of their own.
-  !! They can read and change whatever this user can. Run only what you would run yourself."""
 # The stand-in knows neither networks nor who may use them; containers are on a bridge of their own.
 NETWORK = {"Vpc": "vpc-local", "Subnets": "subnet-local", "AssignPublicIp": "DISABLED"}
 DOOR = "unix:/run/sandbar/door/control.sock"
@@ -34,6 +31,15 @@ class Entry:
 
     dialects: Sequence[str]
     key: str | None
+
+
+def no_containers(choice: EngineChoice) -> str:
+    """What is said where sandboxes are no containers, and why."""
+    why = f"\n  !! {choice.obstacle}." if choice.obstacle else ""
+    return (
+        f"  !! No container engine is used: sandboxes are plain processes of this user in folders of their own.{why}\n"
+        "  !! They can read and change whatever this user can. Run only what you would run yourself."
+    )
 
 
 def package(home: Home) -> None:
@@ -62,6 +68,7 @@ def deploy(
     outputs = json.loads(_python(["local.deploy", *named], told, "deploying"))
     api = stage_url(ports.cloud_url, outputs["EndpointURL"])
     stage.publish(home, api)
+    (home.data / "aws-endpoint").write_text(f"{ports.cloud_url}\n")
     return {
         **told,
         "SANDBAR_API": api,
@@ -116,6 +123,7 @@ def halt(home: Home, choice: EngineChoice) -> bool:
         return False
     finally:
         engine.close()
+    firewall.lift(networks.interface(home.tag))
     return True
 
 

@@ -140,7 +140,7 @@ def test_the_end_of_a_process_is_told_at_once() -> None:
     assert exits.watch(process.pid, told.set)
     process.kill()
 
-    assert told.wait(5)
+    assert told.wait(30)
     process.wait()
     exits.close()
 
@@ -254,7 +254,7 @@ def test_a_child_dies_with_whoever_started_it(tmp_path: Path) -> None:
 
         parent.kill()
 
-    assert ended.wait(5)
+    assert ended.wait(30)
     exits.close()
 
 
