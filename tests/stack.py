@@ -1,6 +1,6 @@
 """A whole installation for the tests that need one: `make run` on a free port and a data folder of its own.
 
-`SANDBAR_TEST_URL` and `SANDBAR_TEST_KEY` name one that runs already, which is then used and left as it is.
+`SANDBAR_TEST_URL`, `SANDBAR_TEST_KEY` and `SANDBAR_TEST_AWS` name one that runs already, which is then used and left as it is.
 """
 
 import http.client
@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -41,10 +41,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Stack:
-    """A running installation: its one address and its administrator's key."""
+    """A running installation: its one address, its administrator's key and where its AWS answers."""
 
     url: str
     key: str
+    aws: str = ""
 
     def ask(
         self,
@@ -72,7 +73,7 @@ class Stack:
 def running_stack() -> Iterator[Stack]:
     """The installation that the environment names, or one that lives as long as this."""
     if url := os.environ.get("SANDBAR_TEST_URL"):
-        yield Stack(url.rstrip("/"), os.environ["SANDBAR_TEST_KEY"])
+        yield Stack(url.rstrip("/"), os.environ["SANDBAR_TEST_KEY"], os.environ.get("SANDBAR_TEST_AWS", ""))
         return
     with tempfile.TemporaryDirectory(prefix="sandbar-test-") as folder:
         stack = Stack(f"http://127.0.0.1:{_free_port()}", KEY)
@@ -80,7 +81,7 @@ def running_stack() -> Iterator[Stack]:
         process = _started(stack, Path(folder) / "data", log)
         try:
             _await(process, log)
-            yield stack
+            yield replace(stack, aws=(Path(folder) / "data" / "aws-endpoint").read_text().strip())
         finally:
             _end(process)
 
