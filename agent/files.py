@@ -20,7 +20,7 @@ PATH = {"path": (shapes.word, shapes.REQUIRED)}
 
 
 async def index(machine: Machine, request: Request) -> Reply:
-    asked = request.query({"path": (shapes.word, "."), "depth": (shapes.whole(1, 1000), 1)})
+    asked = request.query({"path": (shapes.word, "."), "depth": (shapes.whole(1, 100), 1)})
     entries = await asyncio.to_thread(_listed, machine.path(asked.path), asked.depth)
     return answer({"entries": entries[:MOST_ENTRIES], "truncated": len(entries) > MOST_ENTRIES})
 

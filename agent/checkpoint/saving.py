@@ -61,7 +61,7 @@ class Saving:
         began, count, digest = time.monotonic(), 0, ""
         try:
             count, digest = self._packed()
-        except (OSError, ValueError, Unreachable, zstandard.ZstdError) as problem:
+        except Exception as problem:  # whatever it is, the workflow waits for the report
             log.exception("saving failed", extra={"checkpoint": self.id})
             self.error = f"The checkpoint could not be saved: {problem}"
         finally:

@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import Any
 
 from chalicelib.core import limits, movements, pools
-from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale, TimedOut
+from chalicelib.core.errors import Conflict, Invalid, NotFound, Refused, Stale, TimedOut, Unavailable
 from chalicelib.core.ids import is_id, new_id
 from chalicelib.core.sandbox import Filter, Mount, Network, Page, Policy, Sandbox, Size
 from chalicelib.core.states import BOOTING, MOVING, Event, State
 from chalicelib.core.world import World
 
 TRIES = 5
+SILENCE_IS_BORNE = timedelta(minutes=10)
 LONGEST_PAUSE = 0.1  # between two looks; 25 seconds of them cost less than a thousandth of a cent
 MOST_IN_A_PAGE = 200
 
@@ -95,7 +96,7 @@ def ask(world: World, owner: str, id_or_name: str, event: Event) -> Sandbox:
     sandbox = get(world, owner, id_or_name)
     if event is Event.DELETE and sandbox.state is State.DELETING:
         return sandbox
-    if event is Event.RECOVER and movements.rejoin(world, sandbox):
+    if event is Event.RECOVER and _rejoined(world, sandbox):
         return get(world, owner, id_or_name)
     return movements.set_off(world, rewrite(world, owner, sandbox.id, lambda s: movements.moved(world, s, event)))
 
@@ -146,6 +147,25 @@ def usable(sandbox: Sandbox) -> Sandbox:
         )
     why = f" ({sandbox.reason})" if sandbox.reason else ""
     raise Conflict(f"sandbox {sandbox.id} is {sandbox.state}{why}; start it first", state=sandbox.state)
+
+
+def _rejoined(world: World, sandbox: Sandbox) -> bool:
+    """Whether a failed sandbox was brought back by finding its machine alive, as after a stop that could not save.
+
+    A machine that is there and merely does not answer holds what was not saved: for a while it is not given up.
+    """
+    if sandbox.state is not State.FAILED or not sandbox.machine:
+        return False
+    try:
+        movements.ask_agent(world, sandbox, "GET", "/info", {})
+    except Refused as refused:
+        fresh = world.clock.now() - sandbox.changed_at < SILENCE_IS_BORNE
+        if fresh and refused.details.get("code") != "unauthorized" and world.machines.started_by(sandbox.incarnation):
+            raise Unavailable("its machine runs and does not answer; ask again in a minute") from None
+        world.machines.stop(sandbox.machine.task, "its sandbox is brought back from a checkpoint")
+        return False
+    movements.apply(world, sandbox, Event.ARRIVED, reason=None, upload=None, active_at=world.clock.now())
+    return True
 
 
 def _known_image(world: World, image: str | None) -> str:

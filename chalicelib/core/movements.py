@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from chalicelib.core import tokens
-from chalicelib.core.errors import Conflict, Forbidden, NotFound, Refused, Stale, Unauthenticated, Unavailable
+from chalicelib.core.errors import Conflict, Forbidden, NotFound, Stale, Unauthenticated, Unavailable
 from chalicelib.core.sandbox import Checkpoint, Machine, Sandbox
 from chalicelib.core.states import BOOTING, MOVING, WORKFLOW, Event, State, after
 from chalicelib.core.world import World
@@ -70,7 +70,7 @@ def boot(world: World, token: str) -> Mapping[str, Any]:
     """
     again = token.startswith("agent.")
     sandbox = speaker(world, "agent" if again else "boot", token)
-    if sandbox.state not in BOOTING and not (again and sandbox.state is State.STARTED):
+    if sandbox.state not in BOOTING and not (again and sandbox.machine):
         raise Conflict(f"sandbox {sandbox.id} is {sandbox.state} and needs no machine", state=sandbox.state)
     if not again:
         sandbox = persist(world, sandbox, _booted)
@@ -105,13 +105,16 @@ def expect(world: World, owner: str, id: str, movement: str, task_token: str) ->
 
 
 def arrive(world: World, token: str, *, error: str | None = None) -> Sandbox:
-    """The agent listens: its sandbox is started. Or it could not: the sandbox has failed, and the sentence says why."""
+    """The agent listens: its sandbox is started. Or it could not: the sandbox has failed, and the sentence says why.
+
+    A machine that comes back, perhaps at another address, changes nothing about a stop: its disk is still to be saved.
+    """
     sandbox = speaker(world, "agent", token)
     if error:
         return _failed(world, sandbox, error)
     machine = _located(world, sandbox)
-    sandbox = _write(world, sandbox, Event.ARRIVED, machine=machine, active_at=world.clock.now(), reason=None)
-    if sandbox.waiter:
+    sandbox = apply(world, sandbox, Event.ARRIVED, machine=machine, active_at=world.clock.now(), reason=None)
+    if sandbox.waiter and sandbox.state is State.STARTED:
         world.workflows.succeed(sandbox.waiter, {"task": machine.task})
     return sandbox
 
@@ -125,10 +128,12 @@ def settle(world: World, owner: str, id: str, movement: str) -> None:
     if sandbox.movement != movement or sandbox.state not in MOVING or sandbox.state in BOOTING:
         return
     if sandbox.state is State.DELETING:
+        if sandbox.upload and not sandbox.upload.arrived:
+            world.blobs.abandon(sandbox.upload.key, sandbox.upload.id)
         world.blobs.remove(f"checkpoints/{owner}/{id}/")
         world.sandboxes.bury(_after(world, sandbox, Event.DONE, machine=None), world.clock.now() + TOMBSTONE_LIVES)
         return
-    _write(world, sandbox, Event.DONE, machine=None, upload=None)
+    apply(world, sandbox, Event.DONE, machine=None, upload=None)
 
 
 def give_up(world: World, owner: str, id: str, movement: str, reason: str) -> None:
@@ -139,7 +144,7 @@ def give_up(world: World, owner: str, id: str, movement: str, reason: str) -> No
     with suppress(NotFound):
         sandbox = world.sandboxes.get(owner, id)
         if sandbox.movement == movement and sandbox.state in MOVING:
-            _write(world, sandbox, Event.FAIL, reason=reason)
+            apply(world, sandbox, Event.FAIL, reason=reason)
     if not _somebodys(world, movement):
         world.machines.stop_all(movement, reason)
 
@@ -158,24 +163,11 @@ def lost(world: World, task: str, movement: str, reason: str) -> None:
     if sandbox.machine is None or sandbox.machine.task != task:
         return
     if sandbox.state is State.STARTED:
-        _write(world, sandbox, Event.LOST, reason=reason, machine=None)
+        apply(world, sandbox, Event.LOST, reason=reason, machine=None)
     elif sandbox.state is State.STOPPING and not (sandbox.upload and sandbox.upload.arrived):
         _failed(world, sandbox, reason, machine=None, upload=None)
     elif sandbox.state is State.FAILED:
         persist(world, sandbox, lambda s: replace(s, machine=None))
-
-
-def rejoin(world: World, sandbox: Sandbox) -> bool:
-    """Whether a failed sandbox was brought back by finding its machine alive, as after a stop that could not save."""
-    if sandbox.state is not State.FAILED or not sandbox.machine:
-        return False
-    try:
-        ask_agent(world, sandbox, "GET", "/info", {})
-    except Refused:
-        world.machines.stop(sandbox.machine.task, "its sandbox is brought back from a checkpoint")
-        return False
-    _write(world, sandbox, Event.ARRIVED, reason=None, upload=None, active_at=world.clock.now())
-    return True
 
 
 def drive_on(world: World, sandbox: Sandbox) -> None:
@@ -280,12 +272,12 @@ def _after(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sand
 
 def _failed(world: World, sandbox: Sandbox, reason: str, **changes: Any) -> Sandbox:
     """The row first: a workflow that ends gives up what still moves, in words of its own."""
-    sandbox = _write(world, sandbox, Event.FAIL, reason=reason, **changes)
+    sandbox = apply(world, sandbox, Event.FAIL, reason=reason, **changes)
     if sandbox.waiter:
         world.workflows.fail(sandbox.waiter, reason)
     return sandbox
 
 
-def _write(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sandbox:
+def apply(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sandbox:
     """Apply a reported event, read anew where another write (labels, activity) came between."""
     return persist(world, sandbox, lambda s: _after(world, s, event, **changes))

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from chalicelib.core import movements
-from chalicelib.core.errors import Conflict, Refused, Stale
+from chalicelib.core.errors import Conflict, NotFound, Refused, Stale
 from chalicelib.core.ids import new_id
 from chalicelib.core.sandbox import Filter, Network, Policy, Sandbox, Size
 from chalicelib.core.states import BOOTING, Event, State
@@ -52,6 +52,7 @@ def claim(world: World, wanted: Sandbox) -> Sandbox | None:
     pool = next((p for p in world.settings.pools if p.name == name_of(wanted.image, wanted.size)), None)
     if pool is None or wanted.volumes or wanted.network != Network():
         return None
+    _want_name(world, wanted)
     for warm in _shuffled(_machines(world, pool)):
         mine = replace(
             wanted,
@@ -80,10 +81,13 @@ def fill(world: World) -> None:
         _discard(world, machine)
 
 
-def drain(world: World) -> None:
-    """Forget every warm machine, as after a restart that ended them all."""
-    for machine in _all(world):
-        world.sandboxes.bury(machine, world.clock.now())
+def _want_name(world: World, wanted: Sandbox) -> None:
+    """`Conflict` where the name is taken, before a machine is spent on it."""
+    if wanted.name == wanted.id:
+        return
+    with suppress(NotFound):
+        world.sandboxes.named(wanted.owner, wanted.name)
+        raise Conflict(f"the name {wanted.name} is taken", name=wanted.name)
 
 
 def _machines(world: World, pool: Pool) -> Sequence[Sandbox]:

@@ -45,7 +45,12 @@ TABLE: dict[State, dict[Event, State]] = {
         Event.LOST: State.FAILED,
         Event.ARRIVED: State.STARTED,  # the same machine came back, perhaps at another address
     },
-    State.STOPPING: {Event.DONE: State.STOPPED, Event.FAIL: State.FAILED, Event.DELETE: State.DELETING},
+    State.STOPPING: {
+        Event.DONE: State.STOPPED,
+        Event.FAIL: State.FAILED,
+        Event.DELETE: State.DELETING,
+        Event.ARRIVED: State.STOPPING,  # the machine came back with a disk that is still to be saved
+    },
     State.STOPPED: {Event.START: State.STARTING, Event.ARCHIVE: State.ARCHIVING, Event.DELETE: State.DELETING},
     # An archive that fails has lost nothing: the sandbox is as stopped as it was.
     State.ARCHIVING: {Event.DONE: State.ARCHIVED, Event.FAIL: State.STOPPED, Event.DELETE: State.DELETING},
@@ -63,7 +68,7 @@ ASKED = frozenset({Event.START, Event.STOP, Event.ARCHIVE, Event.RECOVER, Event.
 MOVING = frozenset(state for state, row in TABLE.items() if Event.FAIL in row)
 """States that a workflow is working to leave."""
 
-BOOTING = frozenset(state for state in MOVING if Event.ARRIVED in TABLE[state])
+BOOTING = frozenset(state for state in MOVING if TABLE[state].get(Event.ARRIVED) is State.STARTED)
 """States in which a machine is on its way up."""
 
 WORKFLOW: dict[State, str] = {

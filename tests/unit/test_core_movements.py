@@ -137,6 +137,40 @@ def test_a_restarted_machine_says_hello_again_and_restores_nothing(house: House)
     assert now(house, made).state is State.STARTED
 
 
+def test_a_machine_that_comes_back_while_its_sandbox_stops_has_its_disk_saved(house: House) -> None:
+    made, token = _saving(house)
+    waiting = made.waiter
+    house.machines.stop_all(made.incarnation, "the whole machine is restarted")
+    back = house.machines.launch(made.incarnation)
+
+    assert movements.boot(house.world, token)["restore"] is None
+    movements.arrive(house.world, token)
+
+    again = now(house, made)
+    assert (again.state, again.machine, again.waiter) == (State.STOPPING, back.machine, waiting)
+    assert house.workflows.running("stop", made.movement)
+
+
+def test_a_machine_that_comes_back_with_an_unsaved_disk_is_its_sandbox_again(house: House) -> None:
+    made = started(house)
+    house.agents_cannot_save = "no space left on device"
+    failed = asked(house, made, Event.STOP)
+    token = movements.agent_token(house.world, failed)
+
+    movements.boot(house.world, token)
+    movements.arrive(house.world, token)
+
+    assert now(house, made).state is State.STARTED
+
+
+def test_a_machine_that_comes_back_to_be_deleted_is_sent_away(house: House) -> None:
+    made = started(house)
+    lifecycle.ask(house.world, OWNER, made.id, Event.DELETE)
+
+    with pytest.raises(Conflict):
+        movements.arrive(house.world, movements.agent_token(house.world, made))
+
+
 def test_a_hello_from_a_task_that_ecs_does_not_show_is_asked_again(house: House) -> None:
     made = lifecycle.create(house.world, OWNER, Wish())
 
@@ -344,6 +378,9 @@ def test_recovering_with_a_machine_that_no_longer_answers_starts_from_the_checkp
     failed = asked(house, made, Event.STOP)
     del house.agents.answers[house.task_of(failed).machine.address]
 
+    with pytest.raises(Unavailable, match="runs and does not answer"):
+        lifecycle.ask(house.world, OWNER, failed.id, Event.RECOVER)
+    house.clock.turn(lifecycle.SILENCE_IS_BORNE)
     back = asked(house, failed, Event.RECOVER)
 
     assert back.state is State.STARTED

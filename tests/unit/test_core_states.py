@@ -53,6 +53,10 @@ def test_every_state_can_be_reached_and_left_for_good() -> None:
     assert reached == ends == set(State)
 
 
+def test_a_machine_that_comes_back_changes_the_state_of_nothing_that_had_it() -> None:
+    assert {state for state in State if TABLE[state].get(Event.ARRIVED) is state} == {State.STARTED, State.STOPPING}
+
+
 def test_a_boot_ends_in_started_or_failed() -> None:
     for state in BOOTING:
         assert (TABLE[state][Event.ARRIVED], TABLE[state][Event.FAIL]) == (State.STARTED, State.FAILED)

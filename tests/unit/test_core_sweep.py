@@ -12,7 +12,7 @@ from chalicelib.core.errors import NotFound, Unavailable
 from chalicelib.core.lifecycle import Wish
 from chalicelib.core.sandbox import Policy, Sandbox
 from chalicelib.core.states import MOVING, WORKFLOW, State
-from chalicelib.core.sweep import sweep
+from chalicelib.core.sweep import resume, sweep
 from tests.examples import OWNER, sandbox
 from tests.fakes import BEGINNING
 from tests.playing import House
@@ -141,6 +141,27 @@ def test_what_moves_with_a_workflow_is_looked_at_again_later_and_not_at_once(hou
 
     assert [sweep(house.world), sweep(house.world)] == [[made.id], []]
     assert len(house.workflows.executions) == 1
+
+
+def test_after_a_restart_what_moves_goes_on_at_once(house: House) -> None:
+    made = lifecycle.create(house.world, OWNER, Wish())
+    idle = house.sandboxes.add(sandbox(policy=Policy(stop_after_idle=MINUTE)))
+    house.workflows.executions.clear()
+
+    resume(house.world)
+    house.play()
+
+    assert house.sandboxes.get(OWNER, made.id).state is State.STARTED
+    assert house.sandboxes.get(OWNER, idle.id) == idle
+
+
+def test_a_restart_starts_nothing_twice(house: House) -> None:
+    made = lifecycle.create(house.world, OWNER, Wish())
+
+    resume(house.world)
+    house.play()
+
+    assert house.sandboxes.get(OWNER, made.id).incarnation == made.incarnation
 
 
 def test_one_that_cannot_be_attended_to_keeps_nobody_waiting(house: House) -> None:

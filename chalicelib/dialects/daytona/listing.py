@@ -33,7 +33,7 @@ FILTERS: Body = {
     "states": ("states", many(word)),
     "limit": ("limit", from_text(whole(1, STEP))),
     "includeErroredDeleted": ("", flag),  # set aside: no delete is given up, so none is both failed and to be deleted
-    "includeWarm": ("", flag),  # set aside: there are no warm pools yet
+    "includeWarm": ("", flag),  # set aside: warm machines are nobody's until claimed
     "sort": Only("createdAt"),
     "order": Only("desc"),
     **dict.fromkeys(LATER, ("", not_offered("a list is filtered by labels, states and name; not by this field yet"))),
