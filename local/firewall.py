@@ -1,7 +1,7 @@
 """What sandboxes may not reach: this machine itself, and the addresses where clouds hand out a machine's credentials.
 
 Rules of the kernel's packet filter on the sandboxes' own bridge, so nothing inside a sandbox can lift them. Without the right
-to set them (an engine run by an ordinary user) nothing is set, and `closed` says so.
+to set them (an engine run by an ordinary user) nothing is set, and `close` says so.
 """
 
 import shutil
