@@ -124,8 +124,8 @@ def rewrite(world: World, owner: str, id_or_name: str, edit: Callable[[Sandbox],
 
 
 def wait(world: World, sandbox: Sandbox, *, at_most: timedelta) -> Sandbox:
-    """The sandbox once no workflow moves it any more, or as it is when the time is up."""
-    end = world.clock.now() + at_most
+    """The sandbox once no workflow moves it any more, or as it is when that time has passed since it began to move."""
+    end = sandbox.changed_at + at_most
     pause = 0.02
     while sandbox.state in MOVING and world.clock.now() < end:
         world.clock.sleep(pause)

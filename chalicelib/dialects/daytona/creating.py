@@ -25,8 +25,8 @@ from chalicelib.dialects.daytona.fields import (
 )
 from chalicelib.dialects.daytona.shapes import NAME
 
-HOLD = timedelta(seconds=25)
-"""How long a request waits for a movement: less than API Gateway's 29 seconds. Every SDK polls on after it."""
+HOLD = timedelta(seconds=20)
+"""How long a request waits for a movement: less than API Gateway's 29, with room for a busy start. Every SDK polls on after it."""
 
 USER = "daytona"
 LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
