@@ -7,7 +7,6 @@ ends them; the containers alone go on then, and the next run finds them.
 
 import os
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -67,7 +66,8 @@ class Run:
         them does."""
         if self._choice.kind == "process":
             progress.say(steps.no_containers(self._choice))
-        with ThreadPoolExecutor(max_workers=2) as pool:
+        pool = ThreadPoolExecutor(max_workers=2)
+        try:
             package = pool.submit(steps.package, self._home)
             image = pool.submit(steps.image, self._choice)
             with progress.step("The stores"):
@@ -77,6 +77,9 @@ class Run:
                 self._add(*stack.engine(self._home, self._choice, self._told))
                 self._add(stack.control(self._home, self._ports, self._choice, self._told))
             package.result()
+        finally:
+            # Not waited for where we are told to end: building an image may take minutes.
+            pool.shutdown(wait=False, cancel_futures=True)
         told = self._deploy()
         with progress.step("The edge"):
             edge = stack.edge(self._home, self._settings.port, told)
@@ -158,7 +161,3 @@ def _run(run: Run) -> int:
 def _revive(part: Child) -> None:
     part.start()
     part.await_ready()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

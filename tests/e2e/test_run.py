@@ -273,6 +273,20 @@ def test_whatever_is_killed_nothing_is_lost(run: Run) -> None:
     assert run.mounts() == []
 
 
+@pytest.mark.parametrize("said", ["The stores", "The stand-in for AWS", "Deploying the template"])
+def test_a_start_that_is_broken_off_leaves_nothing_and_is_made_good(run: Run, said: str) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        run.process = run.begin()
+        _await(lambda: said in run.log.read_text(), BOOT_SECONDS)
+        run.process.send_signal(number)
+        run.process.wait(END_SECONDS)
+        _await(lambda: run.processes() == {}, 10)
+
+    run.start()
+
+    assert run.execute(run.create(), "echo fresh") == "fresh"
+
+
 def test_a_launcher_that_is_killed_takes_its_parts_with_it(run: Run) -> None:
     run.start()
     assert run.process
