@@ -10,14 +10,19 @@
 | SANDBAR_WORKFLOWS | what the ARNs of the state machines begin with |
 | SANDBAR_URL | the one address, which callers know |
 | SANDBAR_CONTROL | where agents find the control plane; by default the same |
+| SANDBAR_QUOTA | what an organization without a quota of its own may have at once, as JSON: `{"sandboxes": 10, "cpu": 20}` |
 | SANDBAR_WARM | how many machines of the default image and size are kept warm; by default none |
 """
 
 import functools
+import json
 import os
+from dataclasses import replace
 
+from chalicelib.core.amounts import Amounts
 from chalicelib.core.limits import fitting
 from chalicelib.core.pools import Pool
+from chalicelib.core.quotas import DEFAULT
 from chalicelib.core.sandbox import Size
 from chalicelib.core.world import Settings, World
 
@@ -34,6 +39,7 @@ def world() -> World:
     from chalicelib.aws.clock import SystemClock
     from chalicelib.aws.keys import DynamoKeys
     from chalicelib.aws.machines import EcsMachines
+    from chalicelib.aws.organizations import DynamoOrganizations
     from chalicelib.aws.sandboxes import DynamoSandboxes
     from chalicelib.aws.secret import secret_text
     from chalicelib.aws.tables import open_tables
@@ -41,8 +47,9 @@ def world() -> World:
 
     clients, url = Clients(), os.environ["SANDBAR_URL"].rstrip("/")
     tables = open_tables(os.environ["SANDBAR_TABLES"], clients)
+    organizations = DynamoOrganizations(tables, default=_quota(os.environ.get("SANDBAR_QUOTA") or "{}"))
     return World(
-        sandboxes=DynamoSandboxes(tables),
+        sandboxes=DynamoSandboxes(tables, organizations),
         keys=DynamoKeys(tables),
         workflows=StepFunctions(
             clients, machines=os.environ["SANDBAR_WORKFLOWS"], control=os.environ.get("SANDBAR_CONTROL") or url
@@ -50,6 +57,7 @@ def world() -> World:
         machines=EcsMachines(clients, cluster=os.environ["SANDBAR_CLUSTER"]),
         blobs=S3Blobs(clients, bucket=os.environ["SANDBAR_BUCKET"]),
         agents=HttpAgents(),
+        organizations=organizations,
         clock=SystemClock(),
         settings=Settings(
             secret=_long_enough(
@@ -59,6 +67,10 @@ def world() -> World:
             pools=_pools(int(os.environ.get("SANDBAR_WARM") or 0)),
         ),
     )
+
+
+def _quota(said: str) -> Amounts:
+    return replace(DEFAULT, **json.loads(said))
 
 
 def _pools(count: int) -> tuple[Pool, ...]:

@@ -4,13 +4,15 @@ import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from chalicelib.core import movements
+from chalicelib.core import movements, quotas
 from chalicelib.core.access import Key
+from chalicelib.core.amounts import NOTHING, Amounts
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale, Unavailable
 from chalicelib.core.ids import is_id
+from chalicelib.core.quotas import Day, Organization
 from chalicelib.core.sandbox import Filter, Machine, Page, Sandbox
 from chalicelib.core.states import State
 
@@ -33,11 +35,48 @@ class Clock:
         self._now += span
 
 
+class Organizations:
+    """`Organizations`, in dictionaries."""
+
+    def __init__(self, clock: Clock, default: Amounts = quotas.DEFAULT) -> None:
+        self._clock, self._default, self._lock = clock, default, threading.RLock()
+        self._used: dict[str, Amounts] = {}
+        self._own: dict[str, Amounts] = {}
+        self._days: dict[tuple[str, date], Day] = {}
+
+    def get(self, owner: str) -> Organization:
+        quota = self._own.get(owner, self._default)
+        return Organization(owner, quota, self._used.get(owner, NOTHING), own=owner in self._own)
+
+    def set_quota(self, organization: Organization, quota: Amounts) -> Organization:
+        with self._lock:
+            now = self.get(organization.owner)
+            if (now.quota, now.own) != (organization.quota, organization.own):
+                raise Stale("the quota was changed meanwhile")
+            self._own[organization.owner] = quota
+            return replace(organization, quota=quota, own=True)
+
+    def days(self, owner: str, first: date) -> tuple[Organization, Sequence[Day]]:
+        return self.get(owner), [self._days[key] for key in sorted(self._days) if key[0] == owner and key[1] >= first]
+
+    def count(self, owner: str, change: Amounts, *, refusable: bool) -> None:
+        """What the write of a sandbox changes; refused before it is written."""
+        with self._lock:
+            now, organization = self._clock.now(), self.get(owner)
+            if refusable and (refused := quotas.refusal(organization, change)):
+                raise refused
+            day = self._days.get((owner, now.date()), Day(now.date()))
+            moments = day.moments + change * quotas.second_of(now)
+            self._used[owner] = organization.used + change
+            self._days[owner, now.date()] = replace(day, changes=day.changes + change, moments=moments)
+
+
 class Sandboxes:
     """`Sandboxes`, in dictionaries behind a lock."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, organizations: Organizations | None = None) -> None:
         self._clock, self._lock = clock, threading.RLock()
+        self._organizations = organizations or Organizations(clock)
         self._rows: dict[tuple[str, str], Sandbox] = {}
         self._names: dict[tuple[str, str], str] = {}
         self._buried: dict[tuple[str, str], tuple[Sandbox, datetime]] = {}
@@ -45,19 +84,20 @@ class Sandboxes:
     def add(self, sandbox: Sandbox) -> Sandbox:
         with self._lock:
             self._must_be_free(sandbox)
-            return self._enter(sandbox)
+            return self._enter(self._counted(sandbox))
 
     def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
         with self._lock:
             self._must_hold(warm)
             self._must_be_free(sandbox)
+            counted = self._counted(sandbox)
             self._leave(warm)
-            return self._enter(sandbox)
+            return self._enter(counted)
 
     def put(self, sandbox: Sandbox) -> Sandbox:
         with self._lock:
             self._must_hold(sandbox)
-            return self._write(replace(sandbox, version=sandbox.version + 1))
+            return self._write(replace(self._counted(sandbox), version=sandbox.version + 1))
 
     def get(self, owner: str, id: str) -> Sandbox:
         try:
@@ -98,6 +138,7 @@ class Sandboxes:
         with self._lock:
             self._must_hold(sandbox)
             self._leave(sandbox)
+            self._organizations.count(sandbox.owner, NOTHING - sandbox.charged, refusable=False)
             self._buried[sandbox.owner, sandbox.id] = (sandbox, until)
 
     def tombstone(self, owner: str, id: str) -> Sandbox:
@@ -125,6 +166,11 @@ class Sandboxes:
             and (not where.states or s.state in where.states)
             and s.name.startswith(where.name_prefix)
         ]
+
+    def _counted(self, sandbox: Sandbox) -> Sandbox:
+        charge = quotas.charge(sandbox)
+        self._organizations.count(sandbox.owner, charge - sandbox.charged, refusable=quotas.refusable(sandbox))
+        return replace(sandbox, charged=charge)
 
     def _must_hold(self, sandbox: Sandbox) -> None:
         row = self._rows.get((sandbox.owner, sandbox.id))

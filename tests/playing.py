@@ -10,7 +10,7 @@ from chalicelib.core.agent_errors import from_agent
 from chalicelib.core.errors import Refused
 from chalicelib.core.sandbox import Sandbox
 from chalicelib.core.world import Settings, World
-from tests.fakes import Agents, Blobs, Clock, Execution, Keys, Machines, Sandboxes, Task, Workflows
+from tests.fakes import Agents, Blobs, Clock, Execution, Keys, Machines, Organizations, Sandboxes, Task, Workflows
 
 SECRET = b"a secret of thirty-two characters"
 TIMED_OUT = {"Error": "States.Timeout", "Cause": ""}
@@ -22,7 +22,8 @@ class House:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.clock = Clock()
-        self.sandboxes = Sandboxes(self.clock)
+        self.organizations = Organizations(self.clock)
+        self.sandboxes = Sandboxes(self.clock, self.organizations)
         self.keys = Keys()
         self.workflows = Workflows()
         self.machines = Machines()
@@ -39,6 +40,7 @@ class House:
             machines=self.machines,
             blobs=self.blobs,
             agents=self.agents,
+            organizations=self.organizations,
             clock=self.clock,
             settings=settings or Settings(secret=SECRET, url="http://127.0.0.1:8080"),
         )

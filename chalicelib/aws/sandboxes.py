@@ -1,28 +1,33 @@
 """The sandboxes in DynamoDB.
 
-Calls: get, put, touch, owner_of and a page of a list 1 each; named, incarnated and due 2; add, claim and bury 1 transaction.
+Calls: get, put, touch, owner_of and a page of a list 1 each; named, incarnated and due 2; add, claim, bury and a put that
+changes what the sandbox counts for 1 transaction.
 """
 
 import functools
 import json
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from pynamodb.expressions.condition import Condition
-from pynamodb.transactions import TransactWrite
 
+from chalicelib.aws.clock import SystemClock
 from chalicelib.aws.errors import turning
+from chalicelib.aws.organizations import DynamoOrganizations
 from chalicelib.aws.plain import build, plain
 from chalicelib.aws.tables import NameRow, SandboxRow, Tables, TombstoneRow
-from chalicelib.core import movements
+from chalicelib.aws.transactions import Part, transact
+from chalicelib.core import movements, quotas
+from chalicelib.core.amounts import NOTHING
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale
 from chalicelib.core.ids import is_id
 from chalicelib.core.sandbox import Filter, Page, Sandbox
 from chalicelib.core.states import State
+from chalicelib.core.world import Clock
 
 WAITS = "yes"  # the one value of the attribute: all that wait lie together, in the order of their deadlines
 COLUMNS = ("owner", "id", "name", "state", "version", "labels", "active_at")  # equal to what `plain` says of them
@@ -32,39 +37,22 @@ FILTERED_AT_ONCE = 1000
 class DynamoSandboxes:
     """`Sandboxes`, kept by DynamoDB."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, organizations: DynamoOrganizations, clock: Clock | None = None) -> None:
+        self._tables, self._organizations, self._clock = tables, organizations, clock or SystemClock()
         self._rows = tables.sandboxes
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Both rows in one transaction: a name without a sandbox, or one without a name, cannot be."""
-        saved, taken, exists = replace(sandbox, version=sandbox.version + 1), _taken(sandbox), _exists(sandbox)
-        with (
-            turning(ConditionalCheckFailed_0=exists, ConditionalCheckFailed_1=taken, TransactionConflict_1=taken),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            self._enter(write, saved)
-        return saved
+        return self._transacted(sandbox, self._enter)
 
     def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
-        """Four rows in one transaction: the warm machine's two go, the sandbox's two come."""
-        saved, taken, stale = replace(sandbox, version=sandbox.version + 1), _taken(sandbox), _stale(warm)
-        with (
-            turning(
-                ConditionalCheckFailed_0=stale,
-                TransactionConflict_0=stale,
-                ConditionalCheckFailed_2=_exists(sandbox),
-                ConditionalCheckFailed_3=taken,
-                TransactionConflict_3=taken,
-            ),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            self._leave(write, warm)
-            self._enter(write, saved)
-        return saved
+        """The warm machine's two rows go and the sandbox's two come in one transaction."""
+        return self._transacted(sandbox, lambda saved: [*self._leave(warm), *self._enter(saved)])
 
     def put(self, sandbox: Sandbox) -> Sandbox:
-        """One conditional write."""
+        """One conditional write, as a transaction where what it counts for changes."""
+        if quotas.charge(sandbox) != sandbox.charged:
+            return self._transacted(sandbox, self._over)
         saved, stale = replace(sandbox, version=sandbox.version + 1), _stale(sandbox)
         with turning(ConditionalCheckFailedException=stale, TransactionConflictException=stale):
             self._row(saved).save(condition=SandboxRow.version == sandbox.version)
@@ -151,17 +139,10 @@ class DynamoSandboxes:
             return
 
     def bury(self, sandbox: Sandbox, until: datetime) -> None:
-        """Three rows in one transaction."""
-        stale = _stale(sandbox)
-        with (
-            turning(ConditionalCheckFailed_0=stale, TransactionConflict_0=stale),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            write.delete(
-                self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version
-            )
-            write.delete(self._name(sandbox), condition=NameRow.id == sandbox.id)
-            write.save(self._tombstone(sandbox, until))
+        """Its two rows go and the tombstone comes in one transaction."""
+        grave = Part(lambda write: write.save(self._tombstone(sandbox, until)))
+        counting = self._counting(sandbox, replace(sandbox, charged=NOTHING))
+        transact(self._tables.connection, [*self._leave(sandbox), grave, *counting])
 
     def tombstone(self, owner: str, id: str) -> Sandbox:
         """DynamoDB takes days to remove what has expired, so that is looked at here."""
@@ -174,13 +155,36 @@ class DynamoSandboxes:
             raise NotFound(f"sandbox {id[:80]} not found")
         return build(Sandbox, json.loads(row.body))
 
-    def _enter(self, write: TransactWrite, sandbox: Sandbox) -> None:
-        write.save(self._row(sandbox), condition=SandboxRow.id.does_not_exist())
-        write.save(self._name(sandbox), condition=NameRow.name.does_not_exist())
+    def _transacted(self, sandbox: Sandbox, own: Callable[[Sandbox], Sequence[Part]]) -> Sandbox:
+        """The sandbox as it was written, by its own rows and those that count it, in one transaction."""
+        saved = replace(sandbox, version=sandbox.version + 1, charged=quotas.charge(sandbox))
+        transact(self._tables.connection, [*own(saved), *self._counting(sandbox, saved)])
+        return saved
 
-    def _leave(self, write: TransactWrite, sandbox: Sandbox) -> None:
-        write.delete(self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version)
-        write.delete(self._name(sandbox), condition=NameRow.id == sandbox.id)
+    def _counting(self, before: Sandbox, after: Sandbox) -> Sequence[Part]:
+        change, refusable = after.charged - before.charged, quotas.refusable(before)
+        return self._organizations.counting(after.owner, change, self._clock.now(), refusable=refusable)
+
+    def _over(self, sandbox: Sandbox) -> Sequence[Part]:
+        row, stale, same = self._row(sandbox), _stale(sandbox), SandboxRow.version == sandbox.version - 1
+        return [Part(lambda write: write.save(row, condition=same), failed=stale, contended=stale)]
+
+    def _enter(self, sandbox: Sandbox) -> Sequence[Part]:
+        row, name, taken = self._row(sandbox), self._name(sandbox), _taken(sandbox)
+        return [
+            Part(lambda write: write.save(row, condition=SandboxRow.id.does_not_exist()), failed=_exists(sandbox)),
+            Part(
+                lambda write: write.save(name, condition=NameRow.name.does_not_exist()), failed=taken, contended=taken
+            ),
+        ]
+
+    def _leave(self, sandbox: Sandbox) -> Sequence[Part]:
+        row, name, stale = self._rows(owner=sandbox.owner, id=sandbox.id), self._name(sandbox), _stale(sandbox)
+        same = SandboxRow.version == sandbox.version
+        return [
+            Part(lambda write: write.delete(row, condition=same), failed=stale, contended=stale),
+            Part(lambda write: write.delete(name, condition=NameRow.id == sandbox.id), failed=stale, contended=stale),
+        ]
 
     def _row(self, sandbox: Sandbox) -> SandboxRow:
         said = plain(sandbox)

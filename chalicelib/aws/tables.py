@@ -1,4 +1,4 @@
-"""The tables: how sandboxes, their names, their tombstones and the keys lie in DynamoDB."""
+"""The tables: how sandboxes, their names, their tombstones, the keys and the organizations lie in DynamoDB."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -90,6 +90,23 @@ class TombstoneRow(Model):
     expires = NumberAttribute()  # seconds since 1970: the table's time to live
 
 
+class OrganizationRow(Model):
+    """What an organization has, whose part is `now`, and how that changed on a day, whose part is `day 2026-11-22`."""
+
+    owner = UnicodeAttribute(hash_key=True)
+    part = UnicodeAttribute(range_key=True)
+    quota = UnicodeAttribute(null=True)  # its own, as JSON with its keys in order
+    sandboxes = NumberAttribute(null=True)
+    cpu = NumberAttribute(null=True)
+    memory_mib = NumberAttribute(null=True)
+    disk_gib = NumberAttribute(null=True)
+    # Of a day alone: each change times the second that it came at.
+    sandboxes_moments = NumberAttribute(null=True)
+    cpu_moments = NumberAttribute(null=True)
+    memory_mib_moments = NumberAttribute(null=True)
+    disk_gib_moments = NumberAttribute(null=True)
+
+
 @dataclass(frozen=True)
 class Tables:
     """The tables of one installation."""
@@ -98,6 +115,7 @@ class Tables:
     names: type[NameRow]
     keys: type[KeyRow]
     tombstones: type[TombstoneRow]
+    organizations: type[OrganizationRow]
     connection: Connection  # for transactions
 
 
@@ -111,6 +129,7 @@ def open_tables(prefix: str, clients: Clients) -> Tables:
         names=_opened(NameRow, prefix + "names", client),
         keys=_opened(KeyRow, prefix + "keys", client),
         tombstones=_opened(TombstoneRow, prefix + "tombstones", client),
+        organizations=_opened(OrganizationRow, prefix + "organizations", client),
         connection=connection,
     )
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from chalicelib.core.amounts import NOTHING, Amounts
 from chalicelib.core.states import MOVING, State
 
 
@@ -100,6 +101,7 @@ class Sandbox:
     upload: Upload | None = None  # the checkpoint that the present stop saves
     reason: str | None = None  # why it failed, for a person
     extras: Mapping[str, Any] = field(default_factory=dict)  # by dialect: what it must give back and the core ignores
+    charged: Amounts = NOTHING  # what it counts for in its organization; the store sees to it
     version: int = 0  # 0 until it is written; the store counts on
 
     @property

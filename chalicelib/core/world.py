@@ -5,18 +5,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chalicelib.core.access import Key
+from chalicelib.core.amounts import Amounts
 from chalicelib.core.sandbox import Filter, Machine, Page, Sandbox
 
 if TYPE_CHECKING:
     from chalicelib.core.pools import Pool
+    from chalicelib.core.quotas import Day, Organization
 
 
 class Sandboxes(Protocol):
-    """The sandboxes, by organization and id. Every write is guarded by the version that was read."""
+    """The sandboxes, by organization and id. Every write is guarded by the version that was read.
+
+    A write that changes what a sandbox counts for (`quotas.charge`) changes its organization's count with it, both or
+    neither; where there is no room for what may be refused (`quotas.refusable`) it raises `LimitReached`.
+    """
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Write a new one and take its name, both or neither; `Conflict` where its name or id is taken."""
@@ -78,6 +84,19 @@ class Keys(Protocol):
 
     def remove(self, key: Key) -> None:
         """Forget it; `NotFound` where it is already gone."""
+
+
+class Organizations(Protocol):
+    """What organizations may have and what they have. One that was never heard of has nothing and the default quota."""
+
+    def get(self, owner: str) -> "Organization":
+        """As last counted (a consistent read)."""
+
+    def set_quota(self, organization: "Organization", quota: Amounts) -> "Organization":
+        """Give it a quota of its own, if the one that was read still holds, else `Stale`."""
+
+    def days(self, owner: str, first: date) -> "tuple[Organization, Sequence[Day]]":
+        """The organization, and how its use changed on each day from this one that it changed on, in their order."""
 
 
 class Workflows(Protocol):
@@ -168,5 +187,6 @@ class World:
     machines: Machines
     blobs: Blobs
     agents: Agents
+    organizations: Organizations
     clock: Clock
     settings: Settings

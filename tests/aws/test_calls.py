@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.aws.clients import Clients
 from chalicelib.aws.keys import DynamoKeys
+from chalicelib.aws.organizations import DynamoOrganizations
 from chalicelib.aws.sandboxes import DynamoSandboxes
 from chalicelib.aws.tables import Tables
 from chalicelib.core.sandbox import Filter, Policy, Sandbox
@@ -38,6 +39,7 @@ SANDBOX_CALLS: dict[str, tuple[Callable[[DynamoSandboxes, Sandbox], object], lis
     "add": (lambda store, _: store.add(sandbox()), ["TransactWriteItems"]),
     "claim": (lambda store, one: store.claim(one, sandbox()), ["TransactWriteItems"]),
     "put": (lambda store, one: store.put(one), ["PutItem"]),
+    "put, counting": (lambda store, one: store.put(replace(one, state=State.STOPPED)), ["TransactWriteItems"]),
     "get": (lambda store, one: store.get(OWNER, one.id), ["GetItem"]),
     "named": (lambda store, one: store.named(OWNER, one.name), ["GetItem", "GetItem"]),
     "owner_of": (lambda store, one: store.owner_of(one.id), ["Query"]),
@@ -55,7 +57,7 @@ SANDBOX_CALLS: dict[str, tuple[Callable[[DynamoSandboxes, Sandbox], object], lis
 @pytest.mark.parametrize("operation", SANDBOX_CALLS)
 def test_an_operation_on_sandboxes_costs_no_more_calls(tables: Tables, calls: list[str], operation: str) -> None:
     act, wanted = SANDBOX_CALLS[operation]
-    store = DynamoSandboxes(tables)
+    store = DynamoSandboxes(tables, DynamoOrganizations(tables))
     for _ in range(10):
         store.add(sandbox(policy=Policy(stop_after_idle=timedelta(hours=1))))
     one = store.add(sandbox(incarnation="m-1", name="one"))
@@ -80,7 +82,7 @@ def test_keys_cost_one_call_and_none_for_ten_seconds(tables: Tables, calls: list
 
 
 def test_a_page_costs_the_same_however_many_there_are(tables: Tables, calls: list[str]) -> None:
-    store = DynamoSandboxes(tables)
+    store = DynamoSandboxes(tables, DynamoOrganizations(tables))
     for _ in range(150):
         store.add(sandbox())
     calls.clear()
@@ -91,7 +93,7 @@ def test_a_page_costs_the_same_however_many_there_are(tables: Tables, calls: lis
 
 
 def test_what_waits_for_nothing_is_in_no_index(tables: Tables) -> None:
-    store = DynamoSandboxes(tables)
+    store = DynamoSandboxes(tables, DynamoOrganizations(tables))
     timeless = store.add(sandbox(policy=Policy(None, None)))
     timed = store.put(replace(timeless, policy=Policy(stop_after_idle=timedelta(0))))
     index = tables.sandboxes.by_deadline

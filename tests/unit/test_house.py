@@ -28,7 +28,9 @@ LONGEST_MODULE = 300
 
 def modules(*folders: str) -> list[Path]:
     """Our Python files under these folders."""
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
+    return sorted(
+        path for folder in folders for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts
+    )
 
 
 def dotted(path: Path) -> str:
@@ -100,7 +102,9 @@ def test_a_module_can_be_held_in_mind(path: Path) -> None:
 
 
 def test_nobody_imports_local() -> None:
-    guilty = [p for p in modules("chalicelib", "agent", "edge", "infra") if any(n.startswith("local") for n in imports(p))]
+    guilty = [
+        p for p in modules("chalicelib", "agent", "edge", "infra") if any(n.startswith("local") for n in imports(p))
+    ]
 
     assert not guilty
 
