@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -79,6 +80,7 @@ class Sandboxes:
         self._organizations = organizations or Organizations(clock)
         self._rows: dict[tuple[str, str], Sandbox] = {}
         self._names: dict[tuple[str, str], str] = {}
+        self._tickets: dict[tuple[str, str], tuple[str, datetime]] = {}
         self._buried: dict[tuple[str, str], tuple[Sandbox, datetime]] = {}
 
     def add(self, sandbox: Sandbox) -> Sandbox:
@@ -107,6 +109,12 @@ class Sandboxes:
 
     def named(self, owner: str, name: str) -> Sandbox:
         return self.get(owner, self._names.get((owner, name), ""))
+
+    def ticketed(self, owner: str, key: str) -> str:
+        id, until = self._tickets.get((owner, key), ("", BEGINNING))
+        if until <= self._clock.now():
+            raise NotFound("no request was made under this key")
+        return id
 
     def owner_of(self, id: str) -> str:
         return self._one(lambda s: s.id == id).owner
@@ -180,8 +188,14 @@ class Sandboxes:
     def _must_be_free(self, sandbox: Sandbox) -> None:
         if (sandbox.owner, sandbox.id) in self._rows or (sandbox.owner, sandbox.name) in self._names:
             raise Conflict(f"the name {sandbox.name} is taken", name=sandbox.name)
+        if sandbox.ticket:
+            with suppress(NotFound):
+                self.ticketed(sandbox.owner, sandbox.ticket.key)
+                raise Conflict("this request's key was used before; take another key")
 
     def _enter(self, sandbox: Sandbox) -> Sandbox:
+        if sandbox.ticket:
+            self._tickets[sandbox.owner, sandbox.ticket.key] = (sandbox.id, sandbox.ticket.until)
         self._names[sandbox.owner, sandbox.name] = sandbox.id
         return self._write(replace(sandbox, version=sandbox.version + 1))
 

@@ -27,10 +27,12 @@ from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale
 from chalicelib.core.ids import is_id
 from chalicelib.core.sandbox import Filter, Page, Sandbox
 from chalicelib.core.states import State
+from chalicelib.core.tickets import Ticket
 from chalicelib.core.world import Clock
 
 WAITS = "yes"  # the one value of the attribute: all that wait lie together, in the order of their deadlines
 COLUMNS = ("owner", "id", "name", "state", "version", "labels", "active_at")  # equal to what `plain` says of them
+TICKETS = "request "  # begins what a request's key is in the table of names; no sandbox's name has a space
 FILTERED_AT_ONCE = 1000
 
 
@@ -74,6 +76,17 @@ class DynamoSandboxes:
             except self._tables.names.DoesNotExist:
                 raise NotFound(f"sandbox {name[:80]} not found") from None
         return self.get(owner, row.id)
+
+    def ticketed(self, owner: str, key: str) -> str:
+        """One consistent read. DynamoDB takes days to remove what has expired, so that is looked at here."""
+        with turning():
+            try:
+                row = self._tables.names.get(owner, TICKETS + key, consistent_read=True)
+            except self._tables.names.DoesNotExist:
+                row = None
+        if row is None or (row.expires or 0) <= self._clock.now().timestamp():
+            raise NotFound("no request was made under this key")
+        return row.id
 
     def owner_of(self, id: str) -> str:
         """From the index, which holds the keys alone."""
@@ -170,13 +183,19 @@ class DynamoSandboxes:
         return [Part(lambda write: write.save(row, condition=same), failed=stale, contended=stale)]
 
     def _enter(self, sandbox: Sandbox) -> Sequence[Part]:
-        row, name, taken = self._row(sandbox), self._name(sandbox), _taken(sandbox)
+        row, name = self._row(sandbox), self._name(sandbox)
         return [
             Part(lambda write: write.save(row, condition=SandboxRow.id.does_not_exist()), failed=_exists(sandbox)),
-            Part(
-                lambda write: write.save(name, condition=NameRow.name.does_not_exist()), failed=taken, contended=taken
-            ),
+            Part(lambda write: write.save(name, condition=NameRow.name.does_not_exist()), failed=_taken(sandbox)),
+            *(self._ticket(sandbox, sandbox.ticket) if sandbox.ticket else ()),
         ]
+
+    def _ticket(self, sandbox: Sandbox, ticket: Ticket) -> Sequence[Part]:
+        row = self._tables.names(owner=sandbox.owner, name=TICKETS + ticket.key, id=sandbox.id)
+        row.expires = int(ticket.until.timestamp())
+        free = NameRow.name.does_not_exist() | (NameRow.expires <= int(self._clock.now().timestamp()))
+        used = Conflict("this request's key was used before; take another key")
+        return [Part(lambda write: write.save(row, condition=free), failed=used)]
 
     def _leave(self, sandbox: Sandbox) -> Sequence[Part]:
         row, name, stale = self._rows(owner=sandbox.owner, id=sandbox.id), self._name(sandbox), _stale(sandbox)

@@ -66,11 +66,12 @@ class SandboxRow(Model):
 
 
 class NameRow(Model):
-    """A name that is taken, of a sandbox or of a key, and what has it."""
+    """A name that is taken, of a sandbox, a key or a request, and what has it."""
 
     owner = UnicodeAttribute(hash_key=True)
     name = UnicodeAttribute(range_key=True)
     id = UnicodeAttribute()
+    expires = NumberAttribute(null=True)  # of a request's: seconds since 1970, the table's time to live
 
 
 class KeyRow(Model):

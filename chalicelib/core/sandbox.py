@@ -7,6 +7,7 @@ from typing import Any
 
 from chalicelib.core.amounts import NOTHING, Amounts
 from chalicelib.core.states import MOVING, State
+from chalicelib.core.tickets import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Sandbox:
     volumes: tuple[Mount, ...] = ()
     public: bool = False
     created_by: str = ""
+    ticket: Ticket | None = None  # the request that it was created for, where that may be repeated
     movement: str = ""  # the workflow execution that moves it, or moved it last
     incarnation: str = ""  # the start movement whose machine is, or is to be, this sandbox
     booted: bool = False  # this incarnation has used its boot token

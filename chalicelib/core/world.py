@@ -25,12 +25,12 @@ class Sandboxes(Protocol):
     """
 
     def add(self, sandbox: Sandbox) -> Sandbox:
-        """Write a new one and take its name, both or neither; `Conflict` where its name or id is taken."""
+        """Write a new one and take its name, and its ticket if it has one, all or none; `Conflict` where one is taken."""
 
     def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
         """Write a new one in the place of a warm machine, whose row and name go, all or nothing.
 
-        `Stale` where the warm one was written since it was read, `Conflict` where the new one's name is taken.
+        `Stale` where the warm one was written since it was read, `Conflict` where the new one's name or ticket is taken.
         """
 
     def put(self, sandbox: Sandbox) -> Sandbox:
@@ -41,6 +41,9 @@ class Sandboxes(Protocol):
 
     def named(self, owner: str, name: str) -> Sandbox:
         """The sandbox that has this name, else `NotFound`."""
+
+    def ticketed(self, owner: str, key: str) -> str:
+        """The id of the sandbox that was created on the ticket of this key (a hash) and not too long ago, else `NotFound`."""
 
     def owner_of(self, id: str) -> str:
         """The organization of a sandbox known by its id alone, else `NotFound`. May lag a second behind `add`."""

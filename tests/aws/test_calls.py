@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +14,12 @@ from chalicelib.aws.sandboxes import DynamoSandboxes
 from chalicelib.aws.tables import Tables
 from chalicelib.core.sandbox import Filter, Policy, Sandbox
 from chalicelib.core.states import State
+from chalicelib.core.tickets import Ticket
 from tests.examples import OWNER, key, sandbox
 from tests.fakes import BEGINNING
 
 LATER = BEGINNING + timedelta(days=1)
+TICKET = Ticket("key", "asked", datetime.now(UTC) + timedelta(days=1))
 NOBODY_ELSES = Filter(labels={"team": "blue"}, states=frozenset({State.STARTED}))
 
 
@@ -37,6 +39,8 @@ def calls(clients: Clients) -> Iterator[list[str]]:
 
 SANDBOX_CALLS: dict[str, tuple[Callable[[DynamoSandboxes, Sandbox], object], list[str]]] = {
     "add": (lambda store, _: store.add(sandbox()), ["TransactWriteItems"]),
+    "add, on a ticket": (lambda store, _: store.add(sandbox(ticket=TICKET)), ["TransactWriteItems"]),
+    "ticketed": (lambda store, _: store.ticketed(OWNER, "old"), ["GetItem"]),
     "claim": (lambda store, one: store.claim(one, sandbox()), ["TransactWriteItems"]),
     "put": (lambda store, one: store.put(one), ["PutItem"]),
     "put, counting": (lambda store, one: store.put(replace(one, state=State.STOPPED)), ["TransactWriteItems"]),
@@ -60,7 +64,7 @@ def test_an_operation_on_sandboxes_costs_no_more_calls(tables: Tables, calls: li
     store = DynamoSandboxes(tables, DynamoOrganizations(tables))
     for _ in range(10):
         store.add(sandbox(policy=Policy(stop_after_idle=timedelta(hours=1))))
-    one = store.add(sandbox(incarnation="m-1", name="one"))
+    one = store.add(sandbox(incarnation="m-1", name="one", ticket=replace(TICKET, key="old")))
     calls.clear()
 
     act(store, one)
