@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent import VERSION, identity, shapes
-from agent.children import Person
 from agent.control import Control, Unreachable
 from agent.errors import Refusal
 from agent.machine import Machine, Settings, default_shell, inherited, person
+from agent.starting import Person
 
 NOT_OURS = 78
 UNREACHABLE = 69

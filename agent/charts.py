@@ -112,15 +112,9 @@ def pie(axes: Any) -> Any:
     from matplotlib.patches import Wedge  # type: ignore[import-not-found, unused-ignore]
 
     wedges = [patch for patch in axes.patches if isinstance(patch, Wedge)]
-    texts = [text.get_text() for text in axes.texts]
-    each = len(texts) // len(wedges) if wedges else 1
     return [
-        {
-            "label": wedge.get_label() if not texts else texts[index * each] if index * each < len(texts) else "",
-            "angle": number(abs(wedge.theta2 - wedge.theta1)),
-            "radius": number(wedge.r),
-        }
-        for index, wedge in enumerate(wedges)
+        {"label": str(wedge.get_label()), "angle": number(abs(wedge.theta2 - wedge.theta1)), "radius": number(wedge.r)}
+        for wedge in wedges
     ]
 
 
@@ -148,35 +142,30 @@ def boxes(axes: Any) -> Any:
     outlines = [patch.get_path().vertices for patch in axes.patches if type(patch).__name__ == "PathPatch"]
     plain = [line.get_xydata() for line in axes.lines]
     outlines += [points for points in plain if len(points) == 5 and tuple(points[0]) == tuple(points[4])]
-    strokes = [points for points in plain if len(points) == 2]
-    labels = [text.get_text() for text in axes.get_xticklabels()] or [""]
+    labels = [text.get_text() for text in axes.get_xticklabels()]
     found = []
     for index, outline in enumerate(outlines):
-        left, right, low, high = box_of(outline)
-        middle = (left + right) / 2
-        ends = [
-            y for points in strokes if all(near(x, middle) for x, _ in points) for y in (points[0][1], points[1][1])
-        ]
-        medians = [
-            points[0][1]
-            for points in strokes
-            if near(points[0][1], points[1][1]) and near(points[0][0], left) and low <= points[0][1] <= high
-        ]
-        apart = [
-            y for line in axes.lines if line.get_linestyle() == "None" for x, y in line.get_xydata() if near(x, middle)
-        ]
-        found.append(
-            {
-                "label": labels[index] if index < len(labels) else "",
-                "min": number(min([*ends, low])),
-                "first_quartile": number(low),
-                "median": number(medians[0] if medians else (low + high) / 2),
-                "third_quartile": number(high),
-                "max": number(max([*ends, high])),
-                "outliers": [number(y) for y in apart],
-            }
-        )
+        found.append(box_element(axes, *box_of(outline)))
+        found[-1]["label"] = labels[index] if index < len(labels) else ""
     return found
+
+
+def box_element(axes: Any, left: Any, right: Any, low: Any, high: Any) -> Any:
+    middle = (left + right) / 2
+    strokes = [points for points in (line.get_xydata() for line in axes.lines) if len(points) == 2]
+    upright = [points for points in strokes if near(points[0][0], middle) and near(points[1][0], middle)]
+    ends = [y for points in upright for _, y in points]
+    level = [points for points in strokes if near(points[0][1], points[1][1]) and near(points[0][0], left)]
+    medians = [points[0][1] for points in level if low <= points[0][1] <= high]
+    dots = [point for line in axes.lines if line.get_linestyle() == "None" for point in line.get_xydata()]
+    return {
+        "min": number(min([*ends, low])),
+        "first_quartile": number(low),
+        "median": number(medians[0] if medians else (low + high) / 2),
+        "third_quartile": number(high),
+        "max": number(max([*ends, high])),
+        "outliers": [number(y) for x, y in dots if near(x, middle)],
+    }
 
 
 def box_of(outline: Any) -> Any:

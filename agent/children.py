@@ -6,27 +6,14 @@ children too, and no zombie stays. Only the event loop's thread may spawn.
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from agent.starting import LIBC, Person, seal, start
 
 _SET_CHILD_SUBREAPER = 36
-
-
-@dataclass(frozen=True)
-class Person:
-    """A user of the sandbox."""
-
-    name: str
-    uid: int
-    gid: int
-    groups: tuple[int, ...]
-    home: str
-    shell: str
 
 
 @dataclass
@@ -45,11 +32,12 @@ class Child:
 
 @dataclass
 class Children:
-    _running: dict[int, tuple["subprocess.Popen[bytes]", Child]] = field(default_factory=dict)
+    _running: dict[int, Child] = field(default_factory=dict)
 
     def watch(self) -> None:
         """From now on reap. Must be called once, in the running loop, before the first `spawn`."""
-        ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        seal()
+        LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reap)
 
     def spawn(
@@ -59,19 +47,16 @@ class Children:
         cwd: str,
         env: Mapping[str, str],
         person: Person,
-        stdin: int = subprocess.DEVNULL,
-        stdout: int = subprocess.DEVNULL,
-        stderr: int = subprocess.DEVNULL,
+        streams: tuple[int, int, int],
         pass_fds: Sequence[int] = (),
     ) -> Child:
-        """Start a program in a session of its own. Raises OSError where the system cannot."""
-        process = subprocess.Popen(
-            argv, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=pass_fds,
-            start_new_session=True, **_identity(person),
-        )  # fmt: skip
-        _expose_to_oom_killer(process.pid)
-        child = Child(process.pid, asyncio.get_running_loop().create_future())
-        self._running[process.pid] = process, child
+        """Start a program in a session of its own. Raises OSError where the system cannot.
+
+        It inherits its three streams and what is in `pass_fds`, under the same numbers; everything else is closed.
+        """
+        child = Child(start(argv, cwd, env, person, (*streams, *pass_fds)), asyncio.get_running_loop().create_future())
+        self._running[child.pid] = child
+        _expose_to_oom_killer(child.pid)
         return child
 
     def _reap(self) -> None:
@@ -83,11 +68,10 @@ class Children:
             if pid == 0:
                 return
             code = os.waitstatus_to_exitcode(status)
-            if entry := self._running.pop(pid, None):
-                entry[0].returncode = code
-                entry[1].killed_by = -code if code < 0 else None
-                if not entry[1].exited.done():
-                    entry[1].exited.set_result(code if code >= 0 else 128 - code)
+            if child := self._running.pop(pid, None):
+                child.killed_by = -code if code < 0 else None
+                if not child.exited.done():
+                    child.exited.set_result(code if code >= 0 else 128 - code)
 
     async def end_all(self, grace: float) -> None:
         """SIGTERM to every process below the agent, SIGKILL after `grace` seconds to what is left."""
@@ -108,13 +92,6 @@ async def _all_gone(patience: float) -> bool:
             return False
         await asyncio.sleep(0.02)
     return True
-
-
-def _identity(person: Person) -> dict[str, Any]:
-    # Asking for the identity we have would cost the vfork that subprocess uses otherwise.
-    if os.geteuid() != 0 or person.uid == 0:
-        return {}
-    return {"user": person.uid, "group": person.gid, "extra_groups": list(person.groups)}
 
 
 def _expose_to_oom_killer(pid: int) -> None:

@@ -34,18 +34,22 @@ async def execute(machine: Machine, request: Request) -> Reply:
     if asked.language == "python":
         outcome, charts = await request.while_there(_python(machine, code, asked.argv, how))
     else:
-        argv = [*_interpreter(asked.language, environment["PATH"]), "-", *asked.argv]
-        outcome, charts = await request.while_there(run(machine, argv, stdin=code or b"\n", **how)), []
+        argv, stdin = _script(asked.language, code or b"\n", environment["PATH"])
+        outcome, charts = await request.while_there(run(machine, [*argv, *asked.argv], stdin=stdin, **how)), []
     return answer({**finished(outcome, asked.timeout_seconds), "artifacts": {"charts": charts}})
 
 
-def _interpreter(language: str, path: str) -> list[str]:
-    """What runs a script that it reads from its standard input."""
+def _script(language: str, code: bytes, path: str) -> tuple[list[str], bytes]:
+    """What runs a script, up to the script's own arguments, and what it reads: the script, but for ts-node.
+
+    That one takes '-' for the name of a file wherever arguments follow, so it is given the script as an argument.
+    """
     if language == "javascript":
-        return ["node"]
+        return ["node", "-"], code
     if shutil.which("ts-node", path=path):
-        return ["ts-node", "--transpile-only", "--compiler-options", '{"module":"commonjs"}']
-    return ["node", "--experimental-strip-types", "--no-warnings", "--input-type=commonjs-typescript"]
+        options = ["--transpile-only", "--compiler-options", '{"module":"commonjs"}']
+        return ["ts-node", *options, "-e", os.fsdecode(code), "code.ts"], b""
+    return ["node", "--experimental-strip-types", "--no-warnings", "--input-type=commonjs-typescript", "-"], code
 
 
 async def _python(
@@ -82,7 +86,7 @@ class _Memory:
     """A file that has no name and is gone when it is closed."""
 
     def __init__(self, name: str) -> None:
-        self.file = os.memfd_create(name, 0)
+        self.file = os.memfd_create(name)
 
     def write(self, content: bytes) -> None:
         with open(self.file, "wb", closefd=False) as file:

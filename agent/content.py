@@ -11,14 +11,15 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO, cast
 
 from agent import shapes
 from agent.errors import Refusal, from_system, named
 from agent.files import make_parents
 from agent.machine import Machine
 from agent.multipart import Multipart, Part
-from agent.web import Reply, Request, answer
+from agent.web import Reply, Request, Span, answer
 
 BOUNDARY = "DAYTONA-FILE-BOUNDARY"
 
@@ -28,9 +29,9 @@ _SMALL = 256 * 1024
 
 @dataclass(frozen=True)
 class Opened:
-    """A regular file that is open for reading."""
+    """A regular file that is open for reading, and is closed when nobody holds it any more."""
 
-    file: int
+    file: BinaryIO
     status: os.stat_result
 
     @property
@@ -41,44 +42,31 @@ class Opened:
     def etag(self) -> bytes:
         return b'"%x-%x-%x"' % (self.status.st_mtime_ns, self.status.st_size, self.status.st_ino)
 
-    async def read(self, begin: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from `begin` to `end`; closes the file. Ends early only where the file was cut meanwhile."""
-        try:
-            while begin < end:
-                size = min(_CHUNK, end - begin)
-                read = (
-                    os.pread(self.file, size, begin)
-                    if size <= _SMALL
-                    else await asyncio.to_thread(os.pread, self.file, size, begin)
-                )
-                if not read:
-                    return
-                begin += len(read)
-                yield read
-        finally:
-            os.close(self.file)
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """As many bytes as it had when it was opened; one that was cut meanwhile breaks off instead of faking an end."""
+        position = 0
+        while position < self.size:
+            size = min(_CHUNK, self.size - position)
+            reading = partial(os.pread, self.file.fileno(), size, position)
+            chunk = reading() if size <= _SMALL else await asyncio.to_thread(reading)
+            if not chunk:
+                raise Refusal("failed", "A file became shorter while it was read.")
+            position += len(chunk)
+            yield chunk
 
 
 async def download(machine: Machine, request: Request) -> Reply:
     opened = _open(machine.path(request.query({"path": (shapes.word, shapes.REQUIRED)}).path))
-    if opened.size == 0:
-        return _unsized(opened)
     headers = [(b"content-type", b"application/octet-stream"), (b"accept-ranges", b"bytes"), (b"etag", opened.etag)]
     headers.append((b"last-modified", formatdate(opened.status.st_mtime, usegmt=True).encode()))
+    if opened.size == 0:  # an empty file, or one of the kernel's, which claim to be empty and are not
+        return Reply(200, opened.file.read(_CHUNK), tuple(headers))
     if request.headers.get(b"if-none-match") == opened.etag:
-        os.close(opened.file)
         return Reply(304, b"", tuple(headers))
     begin, end = _range(request, opened)
     if (begin, end) != (0, opened.size):
         headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, opened.size)))
-    headers.append((b"content-length", b"%d" % (end - begin)))
-    return Reply(206 if end - begin != opened.size else 200, opened.read(begin, end), tuple(headers))
-
-
-def _unsized(opened: Opened) -> Reply:
-    """An empty file, or one of the kernel's, which claim to be empty and are not."""
-    with open(opened.file, "rb") as file:
-        return Reply(200, file.read(_CHUNK), ((b"content-type", b"application/octet-stream"), (b"etag", opened.etag)))
+    return Reply(206 if end - begin != opened.size else 200, Span(opened.file, begin, end - begin), tuple(headers))
 
 
 def _open(path: str) -> Opened:
@@ -86,7 +74,7 @@ def _open(path: str) -> Opened:
     file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     status = os.fstat(file)
     if stat.S_ISREG(status.st_mode):
-        return Opened(file, status)
+        return Opened(cast(BinaryIO, open(file, "rb", buffering=0)), status)
     os.close(file)
     raise Refusal(
         "invalid", f"{named(path)} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file'}."
@@ -103,7 +91,6 @@ def _range(request: Request, opened: Opened) -> tuple[int, int]:
     begin = int(first) if first else max(0, size - int(last))
     end = min(size, int(last) + 1) if first and last else size
     if begin >= end:
-        os.close(opened.file)
         raise Refusal("unsatisfiable", f"The file has {size} bytes; there is no such range in it.", size=size)
     return begin, end
 
@@ -177,16 +164,21 @@ class Draft:
         return {"path": self._path, "size": size}
 
     async def _fill(self, chunks: AsyncIterator[bytes]) -> int:
-        size, waiting = 0, bytearray()
+        """Write what arrives; one batch is written in a thread while the next arrives, for a full page cache makes wait."""
+        size, waiting, batch = 0, 0, list[bytes]()
+        writing: asyncio.Future[None] | None = None
         async for chunk in chunks:
-            waiting += chunk
-            if len(waiting) >= _CHUNK:
-                size += len(waiting)
-                # In a thread: a full page cache makes writers wait, and nobody else should.
-                await asyncio.to_thread(_write_all, self._file, bytes(waiting))
-                waiting.clear()
-        _write_all(self._file, bytes(waiting))
-        return size + len(waiting)
+            batch.append(chunk)
+            waiting += len(chunk)
+            if waiting >= _CHUNK:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(asyncio.to_thread(_write_all, self._file, batch))
+                size, waiting, batch = size + waiting, 0, []
+        if writing is not None:
+            await writing
+        _write_all(self._file, batch)
+        return size + waiting
 
     def _dress(self) -> None:
         if os.geteuid() == 0:
@@ -222,10 +214,11 @@ def _regular(path: str) -> os.stat_result | None:
     return status
 
 
-def _write_all(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
+def _write_all(file: int, chunks: list[bytes]) -> None:
+    for chunk in chunks:
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(file, view) :]
 
 
 def _copy(source: str, target: str) -> None:
@@ -254,7 +247,7 @@ async def _parts(machine: Machine, paths: list[str], as_text: bool) -> AsyncGene
             continue
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
         yield _part_head("file", path, kind, opened.size)
-        async for chunk in _exactly(opened):
+        async for chunk in opened.chunks():
             yield chunk
         yield b"\r\n"
     yield f"--{BOUNDARY}--\r\n".encode()
@@ -266,16 +259,6 @@ def _error_part(path: str, refusal: Refusal, as_text: bool) -> bytes:
     body = refusal.message.encode(errors="replace") if as_text else json.dumps({**refusal.body(), **told}).encode()
     kind = "text/plain; charset=utf-8" if as_text else "application/json"
     return _part_head("error", path, kind, len(body)) + body + b"\r\n"
-
-
-async def _exactly(opened: Opened) -> AsyncGenerator[bytes, None]:
-    """The announced number of bytes; a file that was cut meanwhile breaks the reply instead of faking an end."""
-    sent = 0
-    async for chunk in opened.read(0, opened.size):
-        sent += len(chunk)
-        yield chunk
-    if sent != opened.size:
-        raise Refusal("failed", "A file became shorter while it was read.")
 
 
 def _part_head(name: str, path: str, kind: str, size: int) -> bytes:

@@ -3,7 +3,6 @@
 import http.client
 import json
 import logging
-import os
 import socket
 import ssl
 import time
@@ -85,13 +84,11 @@ def connection(url: str, *, control: str = "") -> tuple[http.client.HTTPConnecti
 
 
 def _trust() -> ssl.SSLContext:
-    """The image's certificate authorities where it has any, and the ones we bring."""
+    """The image's certificate authorities, or those that SSL_CERT_FILE names, and the ones that we bring."""
     context = ssl.create_default_context()
     import certifi  # only https needs it
 
     context.load_verify_locations(certifi.where())
-    if extra := os.environ.get("SSL_CERT_FILE"):
-        context.load_verify_locations(extra)
     return context
 
 

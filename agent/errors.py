@@ -70,7 +70,7 @@ def from_system(problem: OSError) -> Refusal:
     return Refusal(code, f"{where}{problem.strerror or problem}.")
 
 
-def named(path: str | bytes) -> str:
+def named(path: str | bytes | int) -> str:
     """A path as it may stand in a sentence: its undecodable bytes become question marks, its length is bounded."""
-    text = path.decode("utf-8", "replace") if isinstance(path, bytes) else path
+    text = path.decode("utf-8", "replace") if isinstance(path, bytes) else str(path)
     return text.encode("utf-8", "replace").decode("utf-8")[:500]

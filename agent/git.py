@@ -28,6 +28,7 @@ _ENVIRONMENT = {
     "SSH_ASKPASS": "",
     "GIT_OPTIONAL_LOCKS": "0",
 }
+_SETTINGS = ("-c", "safe.directory=*", "-c", "advice.detachedHead=false")
 _SSH = "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new"
 
 
@@ -67,37 +68,33 @@ async def git(
 ) -> str:
     """What git says on its standard output. Refuses, with git's own words, when it ends with a code not accepted."""
     environment = machine.environment({**_ENVIRONMENT, "GIT_SSH_COMMAND": _SSH, **(env or {})})
-    program = shutil.which("git", path=environment["PATH"])
-    if program is None:
-        raise Refusal("git_failed", "git is not installed in this image.")
     memory = _remembered(secret)
     try:
-        argv = [
-            program,
-            "-c",
-            "safe.directory=*",
-            "-c",
-            "advice.detachedHead=false",
-            *_helper(secret, memory),
-            *arguments,
-        ]
+        argv = [_program(environment["PATH"]), *_SETTINGS, *_helper(secret, memory), *arguments]
         outcome = await run(machine, argv, cwd=cwd, env=environment, stdin=stdin, pass_fds=memory)
     finally:
         for file in memory:
             os.close(file)
+    said = outcome.captured
     if outcome.exit_code not in accept:
-        said = outcome.captured
         raise failure(arguments[0], "\n".join(filter(None, (said.stderr.text().strip(), said.stdout.text().strip()))))
-    if outcome.captured.stdout.cut:
+    if said.stdout.cut:
         raise Refusal("too_large", f"git {arguments[0]} says more than can be answered.")
-    return outcome.captured.stdout.bytes().decode("utf-8", "surrogateescape")
+    return said.stdout.bytes().decode("utf-8", "surrogateescape")
+
+
+def _program(path: str) -> str:
+    program = shutil.which("git", path=path)
+    if program is None:
+        raise Refusal("git_failed", "git is not installed in this image.")
+    return program
 
 
 def _remembered(secret: Credentials | None) -> tuple[int, ...]:
     """The credentials in memory that only git and what it starts inherit, as git's credential helpers say them."""
     if secret is None:
         return ()
-    memory = os.memfd_create("credentials", 0)
+    memory = os.memfd_create("credentials")
     os.write(memory, f"username={secret.username}\npassword={secret.password}\n".encode("utf-8", "surrogateescape"))
     return (memory,)
 

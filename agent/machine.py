@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agent.children import Children, Person
+from agent.children import Children
 from agent.errors import Refusal, named
+from agent.starting import Person
 
 if TYPE_CHECKING:
     from agent.checkpoint.saving import Saving

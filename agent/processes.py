@@ -1,6 +1,7 @@
 """Commands that run to their end: `POST /exec`, and `run` for the agent's own use of programs."""
 
 import asyncio
+import errno
 import os
 import signal
 import time
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import shapes
-from agent.children import Child, Person
+from agent.children import Child
 from agent.errors import Refusal, named
 from agent.machine import Machine, default_shell
 from agent.output import Captured
+from agent.starting import Person
 from agent.web import Reply, Request, answer
 
 GRACE = 0.2
@@ -92,12 +94,12 @@ async def run(
 def _spawned(machine: Machine, argv: Sequence[str], pipes: "_Pipes", *, stdin: bytes, **how: Any) -> "Child | int":
     source = _source(stdin)
     try:
-        return machine.children.spawn(argv, stdin=source, stdout=pipes.ends[1], stderr=pipes.ends[2], **how)
+        return machine.children.spawn(argv, streams=(source, pipes.ends[1], pipes.ends[2]), **how)
     except (FileNotFoundError, PermissionError, NotADirectoryError) as problem:
         pipes.captured.add(2, f"{named(argv[0])}: {problem.strerror}\n".encode())
         return 127 if isinstance(problem, FileNotFoundError) else 126
     except OSError as problem:
-        if problem.errno not in (7, 8):  # E2BIG, ENOEXEC: the command's own fault
+        if problem.errno not in (errno.E2BIG, errno.ENOEXEC):  # the command's own fault
             raise
         raise Refusal("invalid", f"{named(argv[0])} cannot be started: {problem.strerror}.") from None
     finally:

@@ -16,7 +16,7 @@ from agent.errors import Refusal
 from agent.machine import Machine
 from agent.proxy import forwarded
 from agent.tunnel import Tunnel, refused
-from agent.web import Caller
+from agent.web import Caller, Gone, Span
 
 FORWARD = b"sandbar-tcp"
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: sandbar-tcp\r\n\r\n"
@@ -55,13 +55,22 @@ class _Protocol(HttpToolsProtocol):
     """Upgrades under /proxy and /forward leave HTTP here and become tunnels, whatever it is that they upgrade to."""
 
     def __init__(self, machine: Machine, config: Config, state: ServerState) -> None:
-        self._caller = Caller()
+        self._caller = Caller(self._send_file)
         super().__init__(config, state, {"caller": self._caller})
         self._machine = machine
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._caller.leave()
         super().connection_lost(exc)
+
+    async def _send_file(self, span: Span) -> None:
+        """Send the span as part of the reply that has begun. Raises `Gone` if the caller leaves meanwhile."""
+        cycle = self.cycle
+        try:
+            sent = await self.loop.sendfile(self.transport, span.file, span.begin, span.size)
+        except (ConnectionError, RuntimeError):  # asyncio's word for a transport that is closing
+            raise Gone from None
+        cycle.expected_content_length -= sent
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

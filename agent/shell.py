@@ -31,9 +31,14 @@ class Shell:
         bash = default_shell().endswith("bash")
         argv = [default_shell(), *(("--noprofile", "--norc") if bash else ()), f"{folder}/script"]
         self.mark = f"{MARK}={folder}"
-        self.child: Child = machine.children.spawn(
-            argv, cwd=cwd, env={**machine.environment(env), MARK: folder}, person=machine.person
-        )
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self.child: Child = machine.children.spawn(
+                argv, cwd=cwd, env={**machine.environment(env), MARK: folder}, person=machine.person,
+                streams=(nothing, nothing, nothing),
+            )  # fmt: skip
+        finally:
+            os.close(nothing)
         asyncio.get_running_loop().add_reader(self._control, self._report)
 
     def _fifo(self, machine: Machine, name: str) -> int:

@@ -79,7 +79,7 @@ class Terminal:
             argv = ["/bin/sh", "-c", _ADOPT, os.ttyname(slave), *self._command]
             env = self._machine.environment({"TERM": "xterm-256color", **self._env})
             self.child = self._machine.children.spawn(
-                argv, cwd=self._cwd, env=env, person=self._machine.person, stdin=slave, stdout=slave, stderr=slave
+                argv, cwd=self._cwd, env=env, person=self._machine.person, streams=(slave, slave, slave)
             )
         finally:
             os.close(slave)

@@ -54,7 +54,7 @@ def _boot(world: World, said: Said) -> Mapping[str, Any]:
 
 
 def _hello(world: World, said: Said) -> Mapping[str, Any]:
-    movements.arrive(world, said.token, task_token=said.fields["task_token"], error=said.fields.get("error"))
+    movements.arrive(world, said.token, error=said.fields.get("error"))
     return {}
 
 
@@ -115,7 +115,7 @@ CALLS: Mapping[str, tuple[Body, Callable[[World, Said], Mapping[str, Any]]]] = {
     "/hello": (
         {
             "sandbox": None,
-            "task_token": Needed("task_token", text),
+            "task_token": None,  # we know who waits
             "port": None,  # every agent listens on the same
             "restored": ("restored", boolean),
             "error": ("error", text),
@@ -135,7 +135,7 @@ CALLS: Mapping[str, tuple[Body, Callable[[World, Said], Mapping[str, Any]]]] = {
         {
             "sandbox": None,
             "checkpoint": Needed("checkpoint", some_text),
-            "task_token": None,  # we know who waits, and it may be another by now
+            "task_token": None,  # we know who waits
             "parts": ("parts", list_of(_part, most=checkpoints.MOST_PARTS)),
             "size": ("size", whole(0, 2**53)),
             "sha256": ("sha256", _sha256),

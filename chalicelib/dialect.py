@@ -7,7 +7,7 @@ it in the table), pinned to what we offer (`Only`), or refused, because no table
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 from urllib.parse import quote, unquote
@@ -395,29 +395,51 @@ def bearer(request: Request) -> str | None:
 SLOT = re.compile(r"{(\w+)}")
 
 
+@dataclass
+class Branch:
+    """What may follow a part of a path: a literal segment, a slot, or the end, with the routes that end here."""
+
+    literal: "dict[str, Branch]" = field(default_factory=dict)
+    slot: "Branch | None" = None
+    routes: list[Route] = field(default_factory=list)
+
+
 class Matcher:
     """Finds the route of a method and path: literal segments win over slots, the earlier row over the later."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._rows: dict[int, list[tuple[tuple[str, ...], Route]]] = {}
+        self._root = Branch()
         for route in routes:
-            segments = tuple(route.path.strip("/").split("/"))
-            self._rows.setdefault(len(segments), []).append((segments, route))
-        for rows in self._rows.values():
-            rows.sort(key=lambda row: [segment.startswith("{") for segment in row[0]])
+            branch = self._root
+            for segment in route.path.strip("/").split("/"):
+                if segment.startswith("{"):
+                    branch.slot = branch = branch.slot or Branch()
+                else:
+                    branch = branch.literal.setdefault(segment, Branch())
+            branch.routes.append(route)
 
     def match(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route and its slots, percent-decoded; `NotFound`, or `Unsupported` where only the method is wrong."""
-        segments = path.strip("/").split("/")
-        others = []
-        for pattern, route in self._rows.get(len(segments), ()):
-            if all((p.startswith("{") and s) or p == s for p, s in zip(pattern, segments, strict=True)):
-                if route.method == method:
-                    return route, {p[1:-1]: unquote(s) for p, s in zip(pattern, segments, strict=True) if p[0:1] == "{"}
-                others.append(route.method)
+        segments, others = path.strip("/").split("/"), set()
+        for route in _ending(self._root, segments):
+            if route.method == method:
+                pairs = zip(route.path.strip("/").split("/"), segments, strict=True)
+                return route, {pattern[1:-1]: unquote(segment) for pattern, segment in pairs if pattern[:1] == "{"}
+            others.add(route.method)
         if others:
-            raise Unsupported(f"{method} is not offered at {path[:200]}; it takes {', '.join(sorted(set(others)))}")
+            raise Unsupported(f"{method} is not offered at {path[:200]}; it takes {', '.join(sorted(others))}")
         raise NotFound(f"there is nothing at {method} {path[:200]}")
+
+
+def _ending(branch: Branch, segments: Sequence[str]) -> Iterator[Route]:
+    """The routes at the end of a path, the best first."""
+    if not segments:
+        yield from branch.routes
+        return
+    if segments[0] in branch.literal:
+        yield from _ending(branch.literal[segments[0]], segments[1:])
+    if branch.slot is not None and segments[0]:
+        yield from _ending(branch.slot, segments[1:])
 
 
 def filled(path: str, params: Mapping[str, str]) -> str:

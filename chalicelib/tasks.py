@@ -13,10 +13,8 @@ LONGEST_CAUSE = 500
 
 REASONS: dict[tuple[str, str], str] = {
     ("start", "States.Timeout"): "its machine did not report within five minutes",
-    ("start", "States.HeartbeatTimeout"): "its machine did not report within five minutes",
     ("stop", "States.Timeout"): "its disk was not saved within the time given; its machine still runs",
-    ("stop", "States.HeartbeatTimeout"): "its machine fell silent while its disk was being saved",
-    ("start", "AmazonECS.Unknown"): "AWS has no machine of this size to give just now; try again later",
+    ("start", "Sandbar.NoCapacity"): "AWS has no machine of this size to give just now; try again later",
 }
 """The sentence for what went wrong in which workflow, where AWS's own words would not tell a person."""
 
@@ -39,6 +37,11 @@ def save(world: World, event: Mapping[str, Any]) -> None:
         raise
 
 
+def expect(world: World, event: Mapping[str, Any]) -> None:
+    """A machine is on its way up; its hello answers the token."""
+    movements.expect(world, event["owner"], event["id"], event["movement"], event["task_token"])
+
+
 def settle(world: World, event: Mapping[str, Any]) -> None:
     """The workflow is at its end."""
     movements.settle(world, event["owner"], event["id"], event["movement"])
@@ -50,7 +53,12 @@ def give_up(world: World, event: Mapping[str, Any]) -> None:
     movements.give_up(world, event["owner"], event["id"], event["movement"], reason)
 
 
-TASKS: dict[str, Callable[[World, Mapping[str, Any]], None]] = {"save": save, "settle": settle, "give_up": give_up}
+TASKS: dict[str, Callable[[World, Mapping[str, Any]], None]] = {
+    "expect": expect,
+    "save": save,
+    "settle": settle,
+    "give_up": give_up,
+}
 
 
 def readable(workflow: str, error: Mapping[str, Any]) -> str:

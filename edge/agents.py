@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 import aiohttp
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientWebSocketResponse
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, ClientSession, ClientWebSocketResponse, web
 from yarl import URL
 
 from chalicelib.core import agent_errors
@@ -19,10 +20,12 @@ from chalicelib.core.sandbox import Sandbox
 from edge.activity import Activity
 from edge.incoming import Body
 from edge.known import Known, Reached
+from edge.splice import Upload, worth_it
 
-LARGEST_ANSWER = 96 * 1024 * 1024  # both streams of an exec at their bound, twice told, as JSON writes them at worst
+LARGEST_ANSWER = 192 * 1024 * 1024  # three streams at their bound of 10 MiB, where each byte takes six in JSON
 LARGE = 1024 * 1024
-MOST_LARGE_AT_ONCE = 2
+MOST_LARGE_AT_ONCE = 1
+LARGE_SECONDS = 60.0
 LONGEST_FRAME = 16 * 1024 * 1024
 HEARTBEAT = 20.0
 
@@ -53,9 +56,10 @@ class Agents:
 
     def __init__(self, known: Known, session: ClientSession, activity: Activity) -> None:
         self._known, self._session, self.activity = known, session, activity
+        self.talks: set[web.WebSocketResponse] = set()
         # Of its own, because a handshake that is refused has its reason in a body that ws_connect throws away.
         self._sockets = ClientSession(connector=session.connector, connector_owner=False, middlewares=(self._switched,))
-        self._large = asyncio.Semaphore(MOST_LARGE_AT_ONCE)
+        self._large: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     @asynccontextmanager
     async def asked(self, owner: str, name: str, question: Question) -> AsyncIterator[ClientResponse]:
@@ -72,16 +76,18 @@ class Agents:
         """A WebSocket to the sandbox's agent; raises the error that it refused with."""
         return await self._found(owner, name, lambda machine: self._socket(machine, path))
 
-    async def value(self, response: ClientResponse) -> Any:
-        """The JSON of an answer. Large ones wait for each other, for each is in memory several times over."""
-        length = response.content_length
-        if length is not None and length <= LARGE:
-            return _parsed(response, await _whole(response))
-        async with self._large:
-            return _parsed(response, await _whole(response))
+    async def value(self, owner: str, response: ClientResponse) -> Any:
+        """The JSON of an answer. An owner's large ones wait for each other, for each is in memory several times over, and
+        an agent that drips one holds up nobody else."""
+        raw = await _read(response, LARGE)
+        if not response.content.at_eof():
+            async with self._large.setdefault(owner, asyncio.Semaphore(MOST_LARGE_AT_ONCE)):
+                return _parsed(response, raw + await _rest(response, LARGEST_ANSWER - len(raw)))
+        return _parsed(response, raw)
 
     async def close(self) -> None:
-        """No more sockets."""
+        """End every WebSocket: who talks may come again, to another edge or a later one."""
+        await asyncio.gather(*(talk.close(code=aiohttp.WSCloseCode.GOING_AWAY) for talk in self.talks))
         await self._sockets.close()
 
     async def _found(
@@ -113,7 +119,7 @@ class Agents:
         if response.ok and response.status not in ELSEWHERE:
             return response
         async with response:
-            raise await self._refusal(response, may_try_again=not question.spent)
+            raise await self._refusal(machine.sandbox.owner, response, may_try_again=not question.spent)
 
     async def _sent(self, machine: Reached, question: Question) -> ClientResponse:
         url = machine.url + question.path
@@ -122,7 +128,7 @@ class Agents:
         return await self._session.request(
             question.method,
             URL(url, encoded=True),
-            data=question.body.chunks() if isinstance(question.body, Body) else question.body,
+            data=_streaming(question.body) if isinstance(question.body, Body) else question.body,
             headers={**question.headers, "authorization": f"Bearer {machine.token}"},
             allow_redirects=False,  # an agent names no other place for us to call
         )
@@ -145,11 +151,11 @@ class Agents:
         response = await ask(request)
         if response.status >= 400:
             async with response:
-                raise await self._refusal(response, may_try_again=True)
+                raise await self._refusal("", response, may_try_again=True)
         return response
 
-    async def _refusal(self, response: ClientResponse, *, may_try_again: bool) -> Exception:
-        refused = agent_errors.from_agent(await self.value(response), response.status)
+    async def _refusal(self, owner: str, response: ClientResponse, *, may_try_again: bool) -> Exception:
+        refused = agent_errors.from_agent(await self.value(owner, response), response.status)
         return _Nobody(may_try_again=may_try_again) if refused.details["code"] == "unauthorized" else refused
 
 
@@ -161,14 +167,28 @@ class _Nobody(Exception):
         self.may_try_again = may_try_again
 
 
-async def _whole(response: ClientResponse) -> bytes:
+def _streaming(body: Body) -> Any:
+    return Upload(body) if worth_it(body.size) else body.chunks()
+
+
+async def _rest(response: ClientResponse, most: int) -> bytes:
+    try:
+        async with asyncio.timeout(LARGE_SECONDS):
+            raw = await _read(response, most)
+    except TimeoutError:
+        raise Unavailable(f"the sandbox's answer did not arrive within {LARGE_SECONDS:g} seconds") from None
+    if not response.content.at_eof():
+        raise Unavailable(f"the sandbox's answer is longer than the {LARGEST_ANSWER} bytes that are taken here")
+    return raw
+
+
+async def _read(response: ClientResponse, most: int) -> bytes:
+    """All that comes, up to its end or until it is more than so many bytes."""
     chunks, size = [], 0
     try:
-        async for chunk in response.content.iter_any():
+        while size <= most and (chunk := await response.content.readany()):
             chunks.append(chunk)
             size += len(chunk)
-            if size > LARGEST_ANSWER:
-                raise Unavailable(f"the sandbox's answer is longer than the {LARGEST_ANSWER} bytes that are taken here")
     except (aiohttp.ClientError, ConnectionError) as problem:
         raise Unavailable("the sandbox's machine went away in the middle of its answer") from problem
     return b"".join(chunks)

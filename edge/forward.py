@@ -11,6 +11,7 @@ from chalicelib.core.errors import Unavailable
 from edge.headers import OURS, passed
 from edge.incoming import Body
 from edge.relay import poured
+from edge.visit import NAME
 
 MOST_LAMBDA_TAKES = 6 * 1024 * 1024
 """AWS Lambda's limit for a synchronous call (quota "Invocation payload"); refused here before a byte of it is read."""
@@ -32,7 +33,9 @@ async def forwarded(session: ClientSession, api: str, http: web.BaseRequest) -> 
             raise body.problem from None
         raise Unavailable("the control plane does not answer just now; try again") from problem
     async with response:
-        return await poured(http, response, passed(response.headers))
+        headers = passed(response.headers)
+        headers.update(NAME)
+        return await poured(http, response, headers)
 
 
 def _headers(http: web.BaseRequest) -> Mapping[str, Any]:

@@ -57,7 +57,7 @@ class Body:
     """
 
     def __init__(self, http: web.BaseRequest, *, most: int | None = None) -> None:
-        self._http, self._most = http, most
+        self.http, self._most = http, most
         self.spent = False
         self.problem: Refused | None = None
         if most is not None and (http.content_length or 0) > most:
@@ -66,14 +66,24 @@ class Body:
     @property
     def there(self) -> bool:
         """Whether there is a body at all."""
-        return self._http.body_exists
+        return self.http.body_exists
+
+    @property
+    def size(self) -> int | None:
+        """How many bytes it has, where that was told."""
+        return self.http.content_length
+
+    def begin(self) -> None:
+        """It is wanted now."""
+        welcome(self.http)
+        self.spent = True
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The bytes as they come, no faster than they are taken."""
-        welcome(self._http)
+        welcome(self.http)
         taken = 0
         try:
-            async for chunk in self._http.content.iter_any():
+            async for chunk in self.http.content.iter_any():
                 self.spent = True
                 taken += len(chunk)
                 if self._most is not None and taken > self._most:
@@ -107,4 +117,11 @@ def awaits_welcome(http: web.BaseRequest) -> bool:
     return WELCOMED not in http and http.headers.get("expect", "").lower() == "100-continue"
 
 
+def is_last(http: web.BaseRequest) -> bool:
+    """Whether nobody can know where the connection's next request begins: its body was not asked for, broke, or went past
+    aiohttp."""
+    return awaits_welcome(http) or LAST in http or http.content.exception() is not None
+
+
 WELCOMED = web.RequestKey("welcomed", bool)
+LAST = web.RequestKey("last", bool)

@@ -20,8 +20,9 @@ from edge.known import Known
 from edge.server import Edge
 from edge.settings import Settings
 
-IDLE_SECONDS = 75.0
-"""How long a client's connection may say nothing, from its opening on or between two requests."""
+IDLE_SECONDS = 620.0
+"""How long a connection may say nothing between two requests: longer than load balancers and clients keep theirs, for who
+sends a request while we hang up does not know whether it was heard."""
 
 KEPT_SECONDS = 30.0
 """How long a connection to an agent is kept unused: less than the agent keeps it, so that no request meets its end."""
@@ -41,7 +42,14 @@ log = logging.getLogger(__name__)
 class Connection(web.RequestHandler):
     """A client's connection. aiohttp 3.14 leaves who reads a body waiting for ever where its chunks are broken: told here."""
 
-    __slots__ = ()
+    __slots__ = ("head_seconds",)
+
+    head_seconds: float
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take it in, for a while."""
+        super().connection_made(transport)
+        self._loop.call_later(self.head_seconds, self._must_have_spoken)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in; if they break the body that is being read, its reader hears of it."""
@@ -51,17 +59,23 @@ class Connection(web.RequestHandler):
         if broken and self._current_request is not None and not self._current_request.content.is_eof():
             self._current_request.content.set_exception(web.RequestPayloadError("it is not well-formed"))
 
+    def _must_have_spoken(self) -> None:
+        if not self._request_count and self.transport is not None:
+            self.transport.close()
+
 
 class Server(web.Server):
     """aiohttp's server with a bound on its connections. One too many is cut, so that the others go on."""
 
-    def __init__(self, handler: Handler, *, most: int, **limits: Any) -> None:
+    def __init__(self, handler: Handler, *, most: int, head_seconds: float, **limits: Any) -> None:
         super().__init__(handler, handler_cancellation=True, **limits)  # who goes away takes what it asked for along
-        self._most, self._limits = most, limits
+        self._most, self._head_seconds, self._limits = most, head_seconds, limits
 
     def __call__(self) -> web.RequestHandler:
         """A protocol for a new connection."""
-        return Connection(self, loop=asyncio.get_running_loop(), **self._limits)
+        made = Connection(self, loop=asyncio.get_running_loop(), **self._limits)
+        made.head_seconds = self._head_seconds
+        return made
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Take the connection in, or cut it."""
@@ -96,8 +110,8 @@ async def listening(
             yield runner.addresses[0][1]
         finally:
             watch.cancel()
-            await runner.cleanup()
             await edge.close()
+            await runner.cleanup()
             threads.shutdown(wait=False, cancel_futures=True)
 
 
@@ -119,6 +133,7 @@ def _server(edge: Edge, settings: Settings) -> Server:
     return Server(
         edge.handle,
         most=settings.most_connections,
+        head_seconds=settings.head_seconds,
         logger=quiet,
         access_log=None,
         keepalive_timeout=IDLE_SECONDS,

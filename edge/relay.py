@@ -11,7 +11,7 @@ from chalicelib import gateway
 from chalicelib.dialect import SLOT, Call, Relay, filled
 from edge.agents import Agents, Question
 from edge.headers import ASKED_OF_AGENT, ASKED_OF_STREAM, SAFE, TOLD_BY_AGENT, chosen
-from edge.incoming import Body
+from edge.incoming import Body, is_last
 from edge.splice import CutShort, spliced, worth_it
 from edge.visit import NAME, Admitted, Broken, sent
 
@@ -22,7 +22,7 @@ async def relayed(agents: Agents, admitted: Admitted, row: Relay) -> web.StreamR
     async with agents.asked(admitted.call.owner, admitted.sandbox, question) as response:
         if row.receive == "stream":
             return await _streamed(admitted, row, response)
-        value = await agents.value(response)
+        value = await agents.value(admitted.call.owner, response)
     reply = gateway.told(admitted.dialect, admitted.route, admitted.call, value)
     return sent(admitted.http, reply)
 
@@ -58,10 +58,12 @@ async def _streamed(admitted: Admitted, row: Relay, response: ClientResponse) ->
 async def poured(http: web.BaseRequest, source: ClientResponse, headers: Mapping[str, str]) -> web.StreamResponse:
     """A reply of this status and these headers whose body comes from there."""
     reply = web.StreamResponse(status=source.status, headers=headers)
+    if is_last(http):
+        reply.force_close()
     await reply.prepare(http)
     if http.method == "HEAD":
         return reply
-    if worth_it(source):
+    if worth_it(source.content_length):
         try:
             await spliced(source, reply, http)
         except CutShort as problem:

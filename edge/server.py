@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 from chalicelib import gateway
-from chalicelib.core.errors import Refused, Unavailable
+from chalicelib.core.errors import Refused, Unavailable, Unsupported
 from chalicelib.core.world import World
 from chalicelib.dialect import STATUSES, Dialect, Pick, Relay, Reply, Request, Route, Socket
 from edge import VERSION, incoming
@@ -67,7 +67,7 @@ class Edge:
             access_log.info("request", extra={**line, "status": status, "took_ms": took, **visit.told})
 
     async def close(self) -> None:
-        """Give back what it opened itself."""
+        """End what would go on for ever."""
         await self._agents.close()
 
     async def _answered(self, visit: Visit) -> web.StreamResponse:
@@ -86,9 +86,9 @@ class Edge:
 
     async def _routed(self, visit: Visit) -> web.StreamResponse:
         name, path, query = incoming.split(visit.http)
-        if path == "/" and name in OWN:
+        if path == "/" and name in OWN and visit.http.method in ("GET", "HEAD"):
             return sent(visit.http, OWN[name](self._world))
-        visit.dialect = self._dialect_named(name)
+        visit.dialect, visit.path = self._dialect_named(name), path
         visit.request = incoming.understood(visit.http, path, query, visit.id)
         route, params = visit.dialect.matcher.match(visit.request.method, path)
         if route.on_edge:
@@ -103,8 +103,10 @@ class Edge:
         self, visit: Visit, dialect: Dialect, request: Request, route: Route, params: Mapping[str, str]
     ) -> web.StreamResponse:
         visit.told["sandbox"] = params["sandbox"][:100]
+        if request.headers.get("content-encoding", "identity") != "identity":
+            raise Unsupported("the body must be sent as it is, without Content-Encoding")
         caller = await self._known.caller(route, request)
-        visit.told["owner"] = caller.owner
+        visit.told["organization"] = caller.owner
         if route.body is not None:
             body = Body(visit.http, most=gateway.LARGEST_BODY)
             request = replace(request, body=await body.whole(self._settings.json_seconds))

@@ -22,6 +22,7 @@ class Settings:
     most_connections: int = 4096
     threads: int = 16  # for the World, whose calls block
     connect_seconds: float = 2.0
+    head_seconds: float = 30.0  # for a new connection to say what it wants
     json_seconds: float = 60.0  # for a client to send a JSON body
     grace_seconds: float = 5.0  # for calls in progress when the edge is told to end
 

@@ -38,14 +38,17 @@ async def carried(agents: Agents, admitted: Admitted, row: Socket) -> web.WebSoc
     if row.before:
         relay, fields = row.before(admitted.call)
         async with agents.asked(owner, name, asked(admitted, relay, fields)) as response:
-            await agents.value(response)
+            await agents.value(owner, response)
     sandbox, agent = await agents.connected(owner, name, placed(row.path, admitted.call)[0])
+    agents.activity.seen(sandbox)
     try:
         await client.prepare(http)
+        agents.talks.add(client)
         end = await _talked(client, agent, row.bridge(admitted.call), lambda: agents.activity.seen(sandbox))
         if end is not None:
             await client.close(code=end.code, message=_cut(end.reason))
     finally:
+        agents.talks.discard(client)
         await agent.close()
     return client
 

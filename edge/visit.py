@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from chalicelib.dialect import Call, Dialect, Reply, Request, Route
-from edge.incoming import awaits_welcome
+from edge.incoming import is_last
 
 NAME = {"server": "sandbar"}
 
@@ -22,13 +22,14 @@ class Visit:
     http: web.BaseRequest
     id: str
     dialect: Dialect | None = None
+    path: str = ""
     request: Request | None = None
     told: dict[str, Any] = field(default_factory=dict)
 
     @property
     def asked(self) -> Request:
         """The request, or as much of it as is known where it could not be read."""
-        return self.request or Request(method=self.http.method, path="", id=self.id)
+        return self.request or Request(method=self.http.method, path=self.path, id=self.id)
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,8 @@ class Admitted:
 
 
 def sent(http: web.BaseRequest, reply: Reply) -> web.Response:
-    """A reply as aiohttp sends it. Where the body was not asked for, or broke, nobody knows where the next request begins:
-    the connection ends."""
+    """A reply as aiohttp sends it."""
     response = web.Response(status=reply.status, body=reply.body, headers={**NAME, **reply.headers})
-    if awaits_welcome(http) or http.content.exception():
+    if is_last(http):
         response.force_close()
     return response

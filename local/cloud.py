@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from local import home as homes
+from local import stage
 from local.engine import Engine
 from local.home import Home
 from local.machines import connect
@@ -60,7 +61,8 @@ def _install(home: Home, engine: Engine) -> "Nursery":
     stores.install(
         stores.Stores(tables_url=os.environ["AWS_ENDPOINT_URL_DYNAMODB"], objects_url=os.environ["AWS_ENDPOINT_URL_S3"])
     )
-    ecs.install(engine)
+    stage.withdraw(home)
+    ecs.install(engine, lambda: stage.await_published(home))
     return workers.install(home.data / "layers")
 
 

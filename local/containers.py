@@ -12,7 +12,7 @@ import docker
 from docker.errors import APIError, NotFound
 from requests.exceptions import RequestException
 
-from local import networks, podman
+from local import cgroups, networks, podman
 from local.engine import OWNER_LABEL, EngineRefused, Machine, Order
 from local.exits import Exits
 from local.home import Home
@@ -26,6 +26,7 @@ DOOR = "/run/sandbar/door"
 SETTLE_SECONDS = 5.0
 CALL_SECONDS = 60
 LAST_LINES = 5
+KILLED = 137
 SAID_TO_RUN = ("running", "stopping")
 API_VERSION = "1.40"
 
@@ -56,7 +57,8 @@ class ContainerEngine:
         return self._seen.get(id)
 
     def all(self) -> list[Machine]:
-        listed = self._api.containers(all=True, filters={"label": f"{OWNER_LABEL}={self._home.tag}"})
+        with _refusals():
+            listed = self._api.containers(all=True, filters={"label": f"{OWNER_LABEL}={self._home.tag}"})
         return [machine for entry in listed if (machine := self._look(entry["Id"]))]
 
     def stop(self, id: str, seconds: float) -> None:
@@ -103,6 +105,7 @@ class ContainerEngine:
             "Env": [f"{name}={value}" for name, value in order.environment.items()],
             "Labels": {**order.labels, OWNER_LABEL: self._home.tag},
             "HostConfig": host,
+            **({"Entrypoint": list(order.entry_point)} if order.entry_point else {}),
             **({"Cmd": list(order.command)} if order.command else {}),
         }
 
@@ -140,8 +143,11 @@ class ContainerEngine:
         return found
 
     def _watch(self, id: str, pid: int) -> None:
+        memory = cgroups.memory_of(pid)
+
         def ended() -> None:
-            self._ended(id)
+            # At once: the engine takes the cgroup away as soon as it has noticed.
+            self._ended(id, starved=cgroups.killed_for_memory(memory))
 
         if _is_ours(id, pid) and self._exits.watch(pid, ended):
             return
@@ -159,11 +165,13 @@ class ContainerEngine:
                 continue
             return self._ended(id)
 
-    def _ended(self, id: str) -> None:
+    def _ended(self, id: str, *, starved: bool = False) -> None:
         before = self._seen.get(id)
         if before is None:
             return
-        machine = self._settled(id) or replace(before, running=False, exit_code=137)
+        machine = self._settled(id) or replace(before, running=False, exit_code=KILLED)
+        if starved and machine.exit_code == KILLED:
+            machine = replace(machine, out_of_memory=True)
         with self._lock:
             if id not in self._seen:
                 return

@@ -23,6 +23,14 @@ STACK = "sandbar-dev"
 PACKAGES = "sandbar-packages"
 PATIENCE = Config(retries={"max_attempts": 0}, connect_timeout=5, read_timeout=120)
 POLL_SECONDS = 0.1
+# What EventBridge sends each minute.
+TICK = {
+    **dict.fromkeys(("version", "id", "account", "region", "time"), "0"),
+    "source": "aws.events",
+    "detail-type": "Scheduled Event",
+    "detail": {},
+    "resources": [],
+}
 
 
 class DeployFailed(Exception):
@@ -54,6 +62,13 @@ def deploy(endpoint: str, stack: str, package: Package, parameters: Mapping[str,
     return _outputs(cloudformation, stack)
 
 
+def sweep(endpoint: str, stack: str) -> None:
+    """Have it look at once at what is due: much may have fallen due while nothing ran, and pools are to be filled before
+    anybody asks."""
+    functions = boto3.client("lambda", endpoint_url=endpoint, config=PATIENCE)
+    functions.invoke(FunctionName=f"{stack}-sweep", InvocationType="Event", Payload=json.dumps(TICK).encode())
+
+
 def packaged(build: Path) -> Package:
     """What lies in the build folder."""
     keys = json.loads((build / "manifest.json").read_text())["keys"]
@@ -65,6 +80,7 @@ def main(parameters: list[str]) -> int:
     named = {"CodeBucket": PACKAGES, **dict(parameter.split("=", 1) for parameter in parameters)}
     try:
         outputs = deploy(os.environ["AWS_ENDPOINT_URL"], STACK, packaged(CODE / "build"), named)
+        sweep(os.environ["AWS_ENDPOINT_URL"], STACK)
     except DeployFailed as problem:
         print(problem, file=sys.stderr)
         return 1

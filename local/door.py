@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from yarl import URL
 
 from local import home as homes
+from local import stage
 from local.home import Home
 
 AGENT = "/agent/"
@@ -57,14 +58,14 @@ class Door:
         body = await _body(receive)
         if body is None:
             return await _answer(send, 413, b'{"error":"too_large","message":"At most 10 MiB may be sent here."}')
-        stage = _stage(self._home)
-        if not stage:
+        api = stage.url(self._home)
+        if not api:
             return await _answer(send, 503, b'{"error":"starting","message":"The control plane is starting."}')
         headers = [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"] if name not in HOP
         ]
         self._session = self._session or aiohttp.ClientSession(timeout=TIMEOUT, auto_decompress=False)
-        url = URL(stage + _target(scope), encoded=True)
+        url = URL(api + _target(scope), encoded=True)
         try:
             async with self._session.request(
                 scope["method"], url, data=body, headers=headers, allow_redirects=False
@@ -74,11 +75,11 @@ class Door:
             return await _answer(send, 503, b'{"error":"starting","message":"The control plane does not answer."}')
 
 
-def publish(home: Home, stage_url: str) -> None:
-    """Tell the door where the control plane's API is."""
-    beside = home.run / "stage.new"
-    beside.write_text(stage_url)
-    beside.replace(home.run / "stage")
+def object_store(home: Home, keys: Mapping[str, str]) -> ASGIApp:
+    """The store of this home, to whoever signs with one of these keys."""
+    resolver = StaticCredentialResolver(dict(keys))
+    store: ASGIApp = build_app(Settings(data_dir=home.objects, access_log=False, credentials=resolver))
+    return store
 
 
 def main() -> None:
@@ -97,8 +98,7 @@ def sweep(home: Home) -> None:
 
 
 async def _serve(home: Home, port: int) -> None:
-    keys = StaticCredentialResolver({os.environ["AWS_ACCESS_KEY_ID"]: os.environ["AWS_SECRET_ACCESS_KEY"]})
-    objects = build_app(Settings(data_dir=home.objects, access_log=False, credentials=keys))
+    objects = object_store(home, {os.environ["AWS_ACCESS_KEY_ID"]: os.environ["AWS_SECRET_ACCESS_KEY"]})
     door = Door(home, objects)
     home.control_socket.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
@@ -166,12 +166,6 @@ def _target(scope: Scope) -> str:
     query = scope["query_string"]
     path: bytes = scope["raw_path"] + (b"?" + query if query else b"")
     return path.decode("latin-1")
-
-
-def _stage(home: Home) -> str:
-    with contextlib.suppress(FileNotFoundError):
-        return (home.run / "stage").read_text()
-    return ""
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
-from ministack.core.responses import new_uuid, now_iso, request_scope
+from ministack.core.responses import new_uuid, request_scope
 from ministack.services import ecs, eventbridge, stepfunctions
 
 from local.engine import OUT_OF_MEMORY, TASK_LABEL, Engine, EngineRefused, Machine, Order
@@ -26,8 +27,11 @@ HOSTNAME_LETTERS = 63
 RESUMED_AT_ONCE = 4
 
 
-def install(engine: Engine) -> None:
-    """Let ECS run its tasks on this engine, take back those that it still has, and tell EventBridge how each fares."""
+def install(engine: Engine, deployed: Callable[[], object]) -> None:
+    """Let ECS run its tasks on this engine, take back those that it still has, and tell EventBridge how each fares.
+
+    `deployed` returns once the control plane answers: machines that are started again speak to it at once.
+    """
     removals = ThreadPoolExecutor(max_workers=4, thread_name_prefix="remove")
     ecs._docker = SimpleNamespace(containers=_Containers(engine, removals), images=SimpleNamespace())
     # It would look at every task ten times a second; the engine tells us when one ends.
@@ -35,35 +39,18 @@ def install(engine: Engine) -> None:
     ecs._mark_task_running = _then_tell(ecs._mark_task_running)
     ecs._mark_task_stopped = _then_tell(_with_reason(engine, ecs._mark_task_stopped))
     engine.on_exit(lambda machine: _exited(engine, machine))
-    with ThreadPoolExecutor(max_workers=RESUMED_AT_ONCE) as pool:
-        for machine in pool.map(lambda found: _revived(engine, found), engine.all()):
-            if machine:
-                adopt(machine)
+    stopped = [machine for machine in map(adopt, engine.all()) if not machine.running]
+    threading.Thread(target=_revive, args=(engine, stopped, deployed), name="revive", daemon=True).start()
 
 
 def _no_need_to_look(*args: Any) -> None: ...
 
 
-def _revived(engine: Engine, machine: Machine) -> Machine | None:
-    """The machine, running: it may have been stopped with the stack, or by a reboot. None where it cannot run again.
-
-    One that nobody wants any more is told so when its agent says hello, and ends.
-    """
-    if machine.running:
-        return machine
-    try:
-        return engine.resume(machine.id)
-    except EngineRefused as refusal:
-        log.warning("a machine cannot be started again and is removed: %s", refusal)
-        engine.remove(machine.id)
-        return None
-
-
-def adopt(machine: Machine) -> None:
-    """Make ECS know this machine as the task that it was started for, running or stopped as it is."""
+def adopt(machine: Machine) -> Machine:
+    """Make ECS know this machine as the task that it was started for: running, or about to."""
     kept = json.loads(machine.labels[TASK_LABEL])
     arn = kept["taskArn"]
-    status = "RUNNING" if machine.running else "STOPPED"
+    status = "RUNNING" if machine.running else "PENDING"
     container = {
         "containerArn": f"arn:aws:ecs:{REGION}:{ACCOUNT}:container/{new_uuid()}",
         "taskArn": arn,
@@ -71,7 +58,7 @@ def adopt(machine: Machine) -> None:
         "image": kept.pop("_image"),
         "lastStatus": status,
         "runtimeId": machine.id[:12],
-        "exitCode": machine.exit_code,
+        "exitCode": None,
         "networkBindings": [],
         "networkInterfaces": [],
         "healthStatus": "UNKNOWN",
@@ -79,12 +66,12 @@ def adopt(machine: Machine) -> None:
     task = {
         **kept,
         "lastStatus": status,
-        "desiredStatus": status,
+        "desiredStatus": "RUNNING",
         "connectivity": "CONNECTED",
         "startedAt": kept["createdAt"],
-        "stoppedAt": None if machine.running else now_iso(),
-        "stoppedReason": "" if machine.running else "Essential container exited",
-        "stopCode": "" if machine.running else "EssentialContainerExited",
+        "stoppedAt": None,
+        "stoppedReason": "",
+        "stopCode": "",
         "version": 3,
         "containers": [container],
         "attachments": [],
@@ -97,6 +84,32 @@ def adopt(machine: Machine) -> None:
     with request_scope(ACCOUNT, REGION):
         ecs._tasks[arn] = task
         ecs._record_task_ip(task, _Container(machine), None)
+    return machine
+
+
+def _revive(engine: Engine, stopped: Sequence[Machine], deployed: Callable[[], object]) -> None:
+    """Start again what was stopped with the stack, or by a reboot.
+
+    A machine that nobody wants any more is told so when its agent speaks, and ends.
+    """
+    deployed()
+    with ThreadPoolExecutor(max_workers=RESUMED_AT_ONCE) as pool:
+        list(pool.map(lambda machine: _revive_one(engine, machine), stopped))
+
+
+def _revive_one(engine: Engine, machine: Machine) -> None:
+    try:
+        adopt(engine.resume(machine.id))
+    except EngineRefused as refusal:
+        log.warning("a machine cannot be started again: %s", refusal)
+        _gone(machine, f"CannotStartContainerError: {refusal}")
+
+
+def _gone(machine: Machine, reason: str) -> None:
+    """Tell ECS that this task is no more. What is left of its disk stays where it is, for a person to look at."""
+    arn = json.loads(machine.labels[TASK_LABEL])["taskArn"]
+    with request_scope(ACCOUNT, REGION):
+        ecs._mark_task_stopped(arn, ecs._tasks[arn], reason, "TaskFailedToStart")
 
 
 class _Containers:
@@ -179,6 +192,7 @@ def _order(image: str, kwargs: Mapping[str, Any]) -> Order:
         labels={TASK_LABEL: json.dumps(kept)},
         cpus=int(task["cpu"]) / CPU_UNITS,
         memory_mib=int(task["memory"]),
+        entry_point=_words(definition.get("entryPoint")),
         command=_words(kwargs.get("command")),
         init=bool(linux.get("initProcessEnabled")),
     )

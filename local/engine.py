@@ -23,6 +23,7 @@ class Order:
     labels: Mapping[str, str]
     cpus: float
     memory_mib: int
+    entry_point: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     init: bool = True
 

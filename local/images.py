@@ -81,7 +81,7 @@ def _ensure(
         with _kitchen(cache.absolute(), progress) as kitchen:
             if not store.has(reference):
                 image = Image(reference, [cook(kitchen) for cook in cooks], CONFIG)
-                progress("Importing the default image")
+                progress("Importing the image")
                 store.add(image, kitchen.bench, kitchen.run)
     except OSError as problem:
         if problem.errno not in FULL:

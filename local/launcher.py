@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from local import checks, engines, install, mounts, progress, stack, steps
+from local import checks, engines, install, mounts, podman, progress, stack, steps
 from local import home as homes
 from local.children import Child, NotReady
 from local.errors import SetupError
@@ -104,12 +104,22 @@ class Run:
         for name in ("edge", "cloud"):
             if name in by_name:
                 by_name.pop(name).end()
-        if all(part.alive() for part in by_name.values()) and by_name:
-            steps.halt(self._home, self._choice)
+        halted = self._halt()
         for part in reversed(list(by_name.values())):
             part.end()
-        for point in mounts.release([self._home.data, self._home.run]):
+        left = mounts.release([self._home.data, self._home.run])
+        for point in left:
             progress.complain(f"{point} is still mounted; unmount it with: umount {point}")
+        if halted and not left and self._choice.kind == "podman":
+            podman.tidy(self._home)
+
+    def _halt(self) -> bool:
+        """Whether no machine runs any more."""
+        if self._choice.kind == "process" or not any(part.name == "cloud" for part in self._parts):
+            return True
+        for engine in (part for part in self._parts if part.name == "podman" and not part.alive()):
+            _revive(engine)
+        return steps.halt(self._home, self._choice)
 
     def _add(self, *parts: Child) -> None:
         for part in parts:

@@ -7,9 +7,11 @@ import json
 import os
 import resource
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from local import networks
 from local.home import Home
 
 CGROUPS_V2 = Path("/sys/fs/cgroup/cgroup.controllers")
@@ -17,6 +19,8 @@ SYSTEMD = Path("/run/systemd/system")
 NEEDED = ("podman", "conmon")
 RUNTIMES = ("crun", "runc")
 KILLED = "137"
+# Where the bridge's plugin notes who has which address.
+ADDRESSES = Path("/var/lib/cni/networks")
 Settings = dict[str, dict[str, str | list[str]]]
 
 
@@ -45,6 +49,14 @@ def configure(home: Home, image_stores: Sequence[Path]) -> dict[str, str]:
 def service(home: Home) -> list[str]:
     """The command that serves Docker's API on our socket until it is ended; containers outlive it."""
     return ["podman", "--log-level=error", "system", "service", "--time=0", url(home)]
+
+
+def tidy(home: Home) -> None:
+    """Take away what a Podman that runs nothing leaves outside of the data folder; it makes all of it anew."""
+    if shutil.which("ip"):
+        subprocess.run(["ip", "link", "delete", networks.interface(home.tag)], capture_output=True)
+    for left in (ADDRESSES / networks.name(home.tag), home.run):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def note_lost_exit(home: Home, id: str, pid: int) -> bool:
@@ -86,7 +98,9 @@ def _engine(home: Home) -> str:
             # Podman's own default is one shared-memory segment for every storage of the user.
             "lock_type": "file",
             "tmp_dir": str(home.run / "libpod"),
-            "static_dir": str(home.containers / "libpod"),
+            # Nowhere else: the clean-up that each container's monitor starts is told the storage alone and looks there,
+            # and where it finds nothing, whoever waits for the container waits 20 s too long.
+            "static_dir": str(home.containers / "storage" / "libpod"),
             "volume_path": str(home.containers / "volumes"),
         },
         "network": {"network_config_dir": str(home.containers / "networks")},

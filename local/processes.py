@@ -66,12 +66,11 @@ class ProcessEngine:
         process = self._processes.get(id)
         if process is None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(signal.SIGTERM)
+        _signal(process, signal.SIGTERM)
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _signal(process, signal.SIGKILL)
             process.wait()
 
     def resume(self, id: str) -> Machine:
@@ -93,9 +92,12 @@ class ProcessEngine:
         self._tell = tell
 
     def close(self) -> None:
-        for id in list(self._processes):
-            with self._lock:
-                self._seen.pop(id, None)
+        """End all, whose end is nobody's concern any more: they are started again with the stack."""
+        with self._lock:
+            self._seen.clear()
+        for process in self._processes.values():
+            _signal(process, signal.SIGTERM)
+        for id in self._processes:
             self.stop(id, seconds=2.0)
 
     def _launch(self, id: str) -> Machine:
@@ -181,7 +183,7 @@ class _Starter:
 def _agent(environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as out:
         return subprocess.Popen(
-            [*LIFELINE, *_enclosed(), sys.executable, "-B", "-m", "agent"],
+            [*LIFELINE, *_enclosed(), sys.executable, "-m", "agent"],
             cwd=CODE,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -189,6 +191,12 @@ def _agent(environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]
             stderr=out,
             start_new_session=True,
         )
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """To the agent and to whatever holds its namespace, which passes no signal on."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def _enclosed() -> list[str]:

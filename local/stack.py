@@ -64,7 +64,6 @@ def environment(home: Home, ports: Ports) -> dict[str, str]:
     return {
         **inherited,
         "PYTHONPATH": str(CODE),
-        "PYTHONDONTWRITEBYTECODE": "1",
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": ACCOUNT,

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from local import door, images, progress
+from local import images, progress, stage
+from local.engine import EngineRefused
 from local.engines import EngineChoice
 from local.errors import SetupError
 from local.home import CODE, Home
@@ -56,11 +57,11 @@ def deploy(
 ) -> dict[str, str]:
     """Deploy, show the door the way, and return what the edge is told."""
     control = f"unix:{home.control_socket}" if choice.kind == "process" else DOOR
-    parameters = {**NETWORK, "Url": settings.url, "Control": control, "Image": image}
+    parameters = {**NETWORK, "Url": settings.url, "Control": control, "Image": image, "Warm": settings.warm}
     named = [f"{name}={value}" for name, value in parameters.items()]
     outputs = json.loads(_python(["local.deploy", *named], told, "deploying"))
     api = stage_url(ports.cloud_url, outputs["EndpointURL"])
-    door.publish(home, api)
+    stage.publish(home, api)
     return {
         **told,
         "SANDBAR_API": api,
@@ -101,21 +102,27 @@ def ready(settings: Settings, entry: Entry, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def halt(home: Home, choice: EngineChoice) -> None:
-    """Stop every machine; their disks stay."""
+def halt(home: Home, choice: EngineChoice) -> bool:
+    """Stop every machine; their disks stay. Whether none runs then."""
     from local.machines import connect
 
     engine = connect(home, choice.kind, choice.url)
-    running = [machine.id for machine in engine.all() if machine.running]
-    with ThreadPoolExecutor(max_workers=STOPPED_AT_ONCE) as pool:
-        list(pool.map(lambda id: engine.stop(id, STOP_SECONDS), running))
-    engine.close()
+    try:
+        running = [machine.id for machine in engine.all() if machine.running]
+        with ThreadPoolExecutor(max_workers=STOPPED_AT_ONCE) as pool:
+            list(pool.map(lambda id: engine.stop(id, STOP_SECONDS), running))
+    except EngineRefused as refusal:
+        progress.complain(f"not every machine could be stopped: {refusal}")
+        return False
+    finally:
+        engine.close()
+    return True
 
 
 def _python(module: Sequence[str], environment: Mapping[str, str], doing: str) -> str:
     """What that module of ours prints; `SetupError` with its last line where it fails."""
     done = subprocess.run(
-        [sys.executable, "-B", "-m", *module], cwd=CODE, env=dict(environment), capture_output=True, text=True
+        [sys.executable, "-m", *module], cwd=CODE, env=dict(environment), capture_output=True, text=True
     )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]

@@ -8,6 +8,7 @@ from chalicelib.core.access import PERMISSIONS, Caller, Key
 from chalicelib.core.ids import new_id
 from chalicelib.core.sandbox import Checkpoint, Machine, Mount, Network, Policy, Sandbox, Size, Upload
 from chalicelib.core.states import State
+from chalicelib.core.tickets import Ticket
 from tests.fakes import BEGINNING
 
 OWNER, STRANGER = "org-1", "org-2"
@@ -42,12 +43,14 @@ def full_sandbox() -> Sandbox:
         volumes=(Mount("data", "/data"), Mount("more", "/more")),
         public=True,
         created_by="ada",
+        ticket=Ticket("key", "asked", BEGINNING),
         movement="m-1",
+        waiter="token",
         incarnation="m-0",
         booted=True,
         machine=Machine("arn:task", "10.0.0.1:2280"),
         checkpoint=Checkpoint("checkpoints/x", 2**40, "0" * 64, BEGINNING),
-        upload=Upload("checkpoints/y", "upload-1", "token"),
+        upload=Upload("checkpoints/y", "upload-1", arrived=True),
         reason="because",
         extras={"daytona": {"target": "eu", "n": [1, 2.5, None, True]}},
     )

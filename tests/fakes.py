@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from chalicelib.core import movements, quotas
+from chalicelib.core import deadlines, quotas
 from chalicelib.core.access import Key
 from chalicelib.core.amounts import NOTHING, Amounts
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale, Unavailable
@@ -21,12 +21,13 @@ BEGINNING = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Time that passes when it is told to, and by a step whenever somebody looks, so that ids come in order."""
 
-    def __init__(self, now: datetime = BEGINNING) -> None:
-        self._now = now
+    def __init__(self, step: timedelta = timedelta(0)) -> None:
+        self._now, self._step = BEGINNING, step
 
     def now(self) -> datetime:
+        self._now += self._step
         return self._now
 
     def sleep(self, seconds: float) -> None:
@@ -133,7 +134,7 @@ class Sandboxes:
         return len(self._fitting(owner, where))
 
     def due(self, now: datetime, limit: int = 100) -> Sequence[Sandbox]:
-        waiting = [(when, s) for s in self._all() if (when := movements.deadline(s)) and when <= now]
+        waiting = [(when, s) for s in self._all() if (when := deadlines.deadline(s)) and when <= now]
         return [s for _, s in sorted(waiting, key=lambda pair: pair[0])[:limit]]
 
     def touch(self, sandbox: Sandbox, now: datetime) -> None:
@@ -249,7 +250,13 @@ class Execution:
     sandbox: Sandbox
     more: Mapping[str, Any]
     status: str = "RUNNING"
+    begun: bool = False
     told: Mapping[str, Any] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """It has something to do."""
+        return self.status == "RUNNING" and (not self.begun or self.told is not None)
 
     @property
     def token(self) -> str:

@@ -20,8 +20,8 @@ REFUSED_BY_ECS = {"Error": "ECS.ClientException", "Cause": "no such task definit
 class House:
     """A whole installation in memory. What goes wrong in it is switched on by its attributes."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.clock = Clock()
+    def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.organizations = Organizations(self.clock)
         self.sandboxes = Sandboxes(self.clock, self.organizations)
         self.keys = Keys()
@@ -31,6 +31,7 @@ class House:
         self.agents = Agents()
         self.ecs_refuses = False
         self.agents_are_mute = False
+        self.agents_are_quick = False  # quicker than the workflow, which has not come to wait for them yet
         self.agents_cannot_restore = ""
         self.agents_cannot_save = ""
         self.world = World(
@@ -47,13 +48,13 @@ class House:
 
     def play(self) -> None:
         """Run every execution as far as it goes, and those that begin meanwhile."""
-        seen: set[str] = set()
-        while fresh := [
-            e for token, e in self.workflows.executions.items() if token not in seen and e.status == "RUNNING"
-        ]:
-            for execution in fresh:
-                seen.add(execution.token)
-                STEPS[execution.workflow](self, execution)
+        while ready := [e for e in self.workflows.executions.values() if e.ready]:
+            for execution in ready:
+                if not execution.begun:
+                    execution.begun = True
+                    BEGIN[execution.workflow](self, execution)
+                if execution.told and execution.status == "RUNNING":
+                    self._go_on(execution, execution.told)
 
     def time_out(self, sandbox: Sandbox) -> None:
         """The time that a workflow's task may wait is over."""
@@ -71,11 +72,8 @@ class House:
         self.agents.answers.pop(task.machine.address, None)
         movements.lost(self.world, task.machine.task, task.movement, reason)
 
-    def boot(self, execution: Execution) -> Task:
-        """What RunTask and the agent in the new machine do."""
-        task = self.machines.launch(execution.movement)
-        if self.agents_are_mute:
-            return task
+    def hello(self, execution: Execution, task: Task) -> None:
+        """What the agent in a new machine does."""
         try:
             answer = movements.boot(self.world, execution.more["boot"])
             task.token = answer["agent_token"]
@@ -83,26 +81,25 @@ class House:
                 disk = json.loads(self.blobs.fetch(answer["restore"]["url"]))
                 task.disk = {path: content.encode() for path, content in disk.items()}
             self.agents.answers[task.machine.address] = Agent(self, task)
-            error = self.agents_cannot_restore or None
-            movements.arrive(self.world, task.token, task_token=execution.token, error=error)
+            movements.arrive(self.world, task.token, error=self.agents_cannot_restore or None)
         except Refused:
             task.running = False  # the agent ends with 78
-        return task
 
     def _start(self, execution: Execution) -> None:
         if self.ecs_refuses:
             self._give_up(execution, REFUSED_BY_ECS)
             return
-        self.boot(execution)
-        self._waited(execution, lambda: None)
+        task = self.machines.launch(execution.movement)
+        expecting = {"task": "expect", "task_token": execution.token, **_named(execution)}
+        if not self.agents_are_quick:
+            tasks.perform(self.world, expecting)
+        if not self.agents_are_mute:
+            self.hello(execution, task)
+        if self.agents_are_quick:
+            tasks.perform(self.world, expecting)
 
     def _stop(self, execution: Execution) -> None:
         tasks.perform(self.world, {"task": "save", "task_token": execution.token, **_named(execution)})
-        self._waited(execution, lambda: self._stopped(execution))
-
-    def _stopped(self, execution: Execution) -> None:
-        self.machines.stop(execution.more["task"], "its sandbox was stopped")
-        self._settle(execution)
 
     def _delete(self, execution: Execution) -> None:
         self.machines.stop_all(execution.sandbox.incarnation, "its sandbox was deleted")
@@ -112,14 +109,15 @@ class House:
         tasks.perform(self.world, {"task": "settle", **_named(execution)})
         execution.status = "SUCCEEDED"
 
-    def _waited(self, execution: Execution, then: Callable[[], None]) -> None:
-        if execution.told is None:
-            return
-        if "Error" in execution.told:
-            self._give_up(execution, execution.told)
-            return
-        execution.status = "SUCCEEDED"
-        then()
+    def _go_on(self, execution: Execution, told: Mapping[str, Any]) -> None:
+        """The waiting task was answered."""
+        if "Error" in told:
+            self._give_up(execution, told)
+        elif execution.workflow == "stop":
+            self.machines.stop(execution.more["task"], "its sandbox was stopped")
+            self._settle(execution)
+        else:
+            execution.status = "SUCCEEDED"
 
     def _give_up(self, execution: Execution, error: Mapping[str, Any]) -> None:
         execution.status = "FAILED"
@@ -127,7 +125,7 @@ class House:
         tasks.perform(self.world, event)
 
 
-STEPS: dict[str, Callable[[House, Execution], None]] = {
+BEGIN: dict[str, Callable[[House, Execution], None]] = {
     "start": House._start,
     "stop": House._stop,
     "archive": House._settle,

@@ -3,7 +3,8 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from agent.checkpoint import tar
 from agent.checkpoint.changes import Found, Survey
@@ -47,26 +48,25 @@ class Archive:
 
     def _add(self, found: Found) -> None:
         status, place = found.status, f"{self.root}/{found.path}"
-        path = os.fsencode(found.path) or b"."
-        member = _member(path, status)
+        path, kind = os.fsencode(found.path) or b".", _KINDS[stat.S_IFMT(status.st_mode)]
         inode = (status.st_dev, status.st_ino)
-        if member.kind != tar.FOLDER and inode in self._linked:
-            self.write(tar.head(replace(member, kind=tar.LINK, link=self._linked[inode])))
+        if kind != tar.FOLDER and inode in self._linked:
+            self.write(tar.head(_member(path, tar.LINK, status, link=self._linked[inode])))
             return
-        if member.kind == tar.FILE:
-            self._add_file(member, place)
+        if kind == tar.FILE:
+            self._add_file(path, place)
         else:
-            link = os.fsencode(os.readlink(place)) if member.kind == tar.SYMLINK else b""
-            self.write(tar.head(replace(member, link=link, xattrs=_xattrs(place))))
+            link = os.fsencode(os.readlink(place)) if kind == tar.SYMLINK else b""
+            self.write(tar.head(_member(path, kind, status, link=link, xattrs=_xattrs(place))))
         if status.st_nlink > 1:
             self._linked[inode] = path
 
-    def _add_file(self, member: tar.Member, place: str) -> None:
+    def _add_file(self, path: bytes, place: str) -> None:
         file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             status = os.fstat(file)
             segments = _segments(file, status.st_size) if status.st_blocks * 512 < status.st_size else None
-            member = replace(_member(member.path, status), size=status.st_size, segments=segments, xattrs=_xattrs(file))
+            member = _member(path, tar.FILE, status, size=status.st_size, segments=segments, xattrs=_xattrs(file))
             self.write(tar.head(member))
             for offset, length in [(0, status.st_size)] if segments is None else segments:
                 for chunk in _exactly(file, offset, length):
@@ -76,12 +76,11 @@ class Archive:
             os.close(file)
 
 
-def _member(path: bytes, status: os.stat_result) -> tar.Member:
-    kind = _KINDS[stat.S_IFMT(status.st_mode)]
-    device = (os.major(status.st_rdev), os.minor(status.st_rdev)) if kind in (tar.CHARACTER, tar.BLOCKS) else (0, 0)
-    return tar.Member(
-        path, kind, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns, device=device
-    )
+def _member(path: bytes, kind: bytes, status: os.stat_result, **more: Any) -> tar.Member:
+    if kind in (tar.CHARACTER, tar.BLOCKS):
+        more["device"] = os.major(status.st_rdev), os.minor(status.st_rdev)
+    mode = status.st_mode & 0o7777
+    return tar.Member(path, kind, mode, status.st_uid, status.st_gid, status.st_mtime_ns, **more)
 
 
 def _xattrs(place: str | int) -> dict[str, bytes]:

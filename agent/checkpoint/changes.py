@@ -10,6 +10,8 @@ import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii
+from operator import attrgetter
+from typing import NamedTuple
 
 APART = frozenset({"proc", "sys", "dev", "run/sandbar", "opt/sandbar"})
 DIFFERENT_SIZE_EVERYWHERE = "d"
@@ -25,9 +27,8 @@ _TYPES = {
 _quoted: Callable[[str], str] = encode_basestring_ascii
 
 
-@dataclass(frozen=True)
-class Found:
-    """A path, relative to the root and empty for the root itself."""
+class Found(NamedTuple):
+    """A path, relative to the root and empty for the root itself. A tuple, since a disk has many."""
 
     path: str
     status: os.stat_result
@@ -73,25 +74,25 @@ class Survey:
         """Every path, changed or not."""
         yield Found("", os.lstat(self.root or "/"))
         # A list of iterators rather than recursion: a sandbox may nest folders deeper than Python recurses.
-        open_folders = [self._folder("")]
+        open_folders = [iter(self._folder(""))]
         while open_folders:
-            found = next(open_folders[-1], None)
-            if found is None:
+            for found in open_folders[-1]:
+                yield found
+                if stat.S_ISDIR(found.status.st_mode):
+                    open_folders.append(iter(self._folder(found.path)))
+                    break
+            else:
                 open_folders.pop()
-                continue
-            yield found
-            if stat.S_ISDIR(found.status.st_mode):
-                open_folders.append(self._folder(found.path))
 
-    def _folder(self, path: str) -> Iterator[Found]:
+    def _folder(self, path: str) -> list[Found]:
+        """What is in the folder, by name; sockets, what is set apart and what vanishes meanwhile are left out."""
+        found, prefix, apart = [], f"{path}/" if path else "", self.apart
         try:
             with os.scandir(f"{self.root}/{path}") as children:
                 entries = sorted(children, key=_name)
         except OSError:
             self.unreadable.append(path)
-            return
-        prefix = f"{path}/" if path else ""
-        apart = self.apart
+            return []
         for child in entries:
             below = prefix + child.name
             if below in apart:
@@ -101,11 +102,11 @@ class Survey:
             except OSError:
                 continue
             if not stat.S_ISSOCK(status.st_mode):
-                yield Found(below, status)
+                found.append(Found(below, status))
+        return found
 
 
-def _name(child: os.DirEntry[str]) -> str:
-    return child.name
+_name = attrgetter("name")
 
 
 def described(found: Found) -> str:

@@ -42,39 +42,45 @@ class Parts:
     control: str = ""  # where the control plane is, which may be the only way out
     sent: list[Sent] = field(default_factory=list)
     total: int = 0
-    _filling: bytearray = field(default_factory=bytearray)
+    _filled: int = 0
     _sha256: Any = field(default_factory=hashlib.sha256)
     _underway: "Future[Sent] | None" = None
     _number: int = 0
     _sender: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "parts"))
+
+    def __post_init__(self) -> None:
+        # Two, used in turn: fresh memory for each part would cost more than sending it. Untouched, they cost nothing.
+        self._buffers = memoryview(bytearray(self.size)), memoryview(bytearray(self.size))
 
     def write(self, chunk: bytes) -> None:
         self._sha256.update(chunk)
         self.total += len(chunk)
         view = memoryview(chunk)
         while view:
-            room = self.size - len(self._filling)
-            self._filling += view[:room]
-            view = view[room:]
-            if len(self._filling) == self.size:
+            fitting, view = view[: self.size - self._filled], view[self.size - self._filled :]
+            self._buffers[self._number % 2][self._filled : self._filled + len(fitting)] = fitting
+            self._filled += len(fitting)
+            if self._filled == self.size:
                 self._send()
 
     def finish(self) -> str:
         """Upload the rest and wait for all of it; the SHA-256 of everything."""
-        if self._filling or not self._number:
+        if self._filled or not self._number:
             self._send()
         self._settle()
         return str(self._sha256.hexdigest())
 
     def close(self) -> None:
         self._sender.shutdown(wait=True, cancel_futures=True)
+        self._buffers = memoryview(b""), memoryview(b"")
 
     def _send(self) -> None:
         self._settle()
         self._number += 1
         if self._number > MOST_PARTS:
             raise Refused(f"The checkpoint has more than {MOST_PARTS} parts of {self.size} bytes; use larger parts.")
-        full, self._filling = self._filling, bytearray()
+        full = self._buffers[(self._number - 1) % 2][: self._filled]
+        self._filled = 0
         self._underway = self._sender.submit(_put, self._number, full, self.url_of, self.control)
 
     def _settle(self) -> None:
@@ -83,7 +89,7 @@ class Parts:
             self.sent.append(underway.result())
 
 
-def _put(number: int, part: bytearray, url_of: Callable[[int, bool], str], control: str) -> Sent:
+def _put(number: int, part: memoryview, url_of: Callable[[int, bool], str], control: str) -> Sent:
     expected = hashlib.md5(part, usedforsecurity=False).hexdigest()
     problem, fresh = "", False
     for attempt in range(ATTEMPTS):
@@ -101,7 +107,7 @@ def _put(number: int, part: bytearray, url_of: Callable[[int, bool], str], contr
     raise Refused(f"Part {number} could not be uploaded in {ATTEMPTS} attempts: {problem}.")
 
 
-def _put_once(url: str, part: bytearray, control: str) -> tuple[int, str]:
+def _put_once(url: str, part: memoryview, control: str) -> tuple[int, str]:
     link, target = connection(url, control=control)
     try:
         link.request("PUT", target, part, {"Content-Length": str(len(part))})

@@ -5,6 +5,7 @@ writer writes; anything else is damage.
 """
 
 import os
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -104,20 +105,25 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d %s=%s\n" % (length, key, value)
 
 
+_USTAR = struct.Struct("100s8s8s8s12s12s8sc100s8s64x8s8s167x")
+
+
 def _ustar(member: Member, name: bytes, kind: bytes, size: int) -> bytes:
-    fields = [
-        name[:100].ljust(100, b"\0"),
-        *(b"%07o\0" % (number & 0o7777777) for number in (member.mode, member.uid, member.gid)),
-        *(b"%011o\0" % (number if 0 <= number < 8**11 else 0) for number in (size, member.mtime_ns // 10**9)),
-        b" " * 8,
+    seconds = member.mtime_ns // 1_000_000_000
+    block = _USTAR.pack(
+        name,
+        b"%07o" % member.mode,
+        b"%07o" % (member.uid & 0o7777777),
+        b"%07o" % (member.gid & 0o7777777),
+        b"%011o" % (size if size < 8**11 else 0),
+        b"%011o" % (seconds if 0 <= seconds < 8**11 else 0),
+        b"        ",
         kind,
-        member.link[:100].ljust(100, b"\0"),
+        member.link,
         b"ustar\x0000",
-        bytes(64),
-        *(b"%07o\0" % number for number in member.device),
-        bytes(167),
-    ]
-    block = b"".join(fields)
+        b"%07o" % member.device[0],
+        b"%07o" % member.device[1],
+    )
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 

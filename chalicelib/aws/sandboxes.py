@@ -21,7 +21,7 @@ from chalicelib.aws.organizations import DynamoOrganizations
 from chalicelib.aws.plain import build, plain
 from chalicelib.aws.tables import NameRow, SandboxRow, Tables, TombstoneRow
 from chalicelib.aws.transactions import Part, transact
-from chalicelib.core import movements, quotas
+from chalicelib.core import deadlines, quotas
 from chalicelib.core.amounts import NOTHING
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale
 from chalicelib.core.ids import is_id
@@ -137,7 +137,7 @@ class DynamoSandboxes:
             keys = [(row.owner, row.id) for row in waiting]
             rows = {(row.owner, row.id): row for row in self._rows.batch_get(keys, consistent_read=True)}
         found = (_sandbox(rows[key]) for key in keys if key in rows)
-        return [sandbox for sandbox in found if (deadline := movements.deadline(sandbox)) and deadline <= now]
+        return [sandbox for sandbox in found if (deadline := deadlines.deadline(sandbox)) and deadline <= now]
 
     def touch(self, sandbox: Sandbox, now: datetime) -> None:
         """One conditional update. The deadline follows from the policy, so the policy must be the one that was read."""
@@ -210,7 +210,7 @@ class DynamoSandboxes:
         columns: dict[str, Any] = {name: said.pop(name) for name in COLUMNS}
         columns["policy"] = _json(said.pop("policy"))
         columns["incarnation"] = sandbox.incarnation or None
-        if deadline := movements.deadline(sandbox):
+        if deadline := deadlines.deadline(sandbox):
             columns |= {"waits": WAITS, "deadline": _milliseconds(deadline)}
         return self._rows(**columns, body=_json(said))
 
@@ -239,7 +239,7 @@ def _fits(where: Filter) -> Condition | None:
 
 
 def _alarm(sandbox: Sandbox) -> list[Any]:
-    deadline = movements.deadline(sandbox)
+    deadline = deadlines.deadline(sandbox)
     if deadline is None:
         return [SandboxRow.waits.remove(), SandboxRow.deadline.remove()]
     return [SandboxRow.waits.set(WAITS), SandboxRow.deadline.set(_milliseconds(deadline))]

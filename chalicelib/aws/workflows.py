@@ -68,6 +68,7 @@ class StepFunctions:
             "cpu": int(sandbox.size.cpu * 1024),  # in ECS's units
             "memory": sandbox.size.memory_mib,
             "disk": max(LEAST_DISK_GIB, sandbox.size.disk_gib),
+            "tries": 0,
             **more,
         }
 

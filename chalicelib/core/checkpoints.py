@@ -24,7 +24,7 @@ def save(world: World, owner: str, id: str, movement: str, task_token: str) -> N
     if sandbox.movement != movement or sandbox.state is not State.STOPPING or not sandbox.machine:
         raise Conflict(f"sandbox {id} is {sandbox.state} and has no disk to save", state=sandbox.state)
     if sandbox.upload and (sandbox.upload.arrived or _under_way(world, sandbox, sandbox.upload)):
-        _wait_too(world, sandbox, task_token)
+        _wait_on(world, sandbox, task_token)
     else:
         _begin(world, sandbox, task_token)
 
@@ -57,24 +57,29 @@ def saved(
     upload = sandbox.upload
     if not upload or upload.key != _key(sandbox, checkpoint):
         raise Conflict(f"sandbox {sandbox.id} is not saving the checkpoint {checkpoint[:80]}", state=sandbox.state)
-    if upload.arrived:
-        world.workflows.succeed(upload.waiter, {"checkpoint": upload.key})
-    elif problem := error or _incomplete(world, upload, etags, size):
+    if problem := not upload.arrived and (error or _incomplete(world, upload, etags, size)):
         world.blobs.abandon(upload.key, upload.id)
-        persist(world, sandbox, lambda s: replace(s, upload=None))
-        world.workflows.fail(upload.waiter, f"the disk could not be saved: {problem}")
-    else:
-        new = Checkpoint(key=upload.key, size=size, sha256=sha256, saved_at=world.clock.now())
-        persist(world, sandbox, lambda s: replace(s, checkpoint=new, upload=replace(upload, arrived=True)))
-        if sandbox.checkpoint:
-            world.blobs.remove(sandbox.checkpoint.key)
-        world.workflows.succeed(upload.waiter, {"checkpoint": upload.key})
+        sandbox = persist(world, sandbox, lambda s: replace(s, upload=None))
+        world.workflows.fail(sandbox.waiter, f"the disk could not be saved: {problem}")
+        return
+    if not upload.arrived:
+        sandbox = _kept(world, sandbox, upload, Checkpoint(upload.key, size, sha256, saved_at=world.clock.now()))
+    world.workflows.succeed(sandbox.waiter, {"checkpoint": upload.key})
+
+
+def _kept(world: World, sandbox: Sandbox, upload: Upload, checkpoint: Checkpoint) -> Sandbox:
+    older = sandbox.checkpoint
+    arrived = replace(upload, arrived=True)
+    sandbox = persist(world, sandbox, lambda s: replace(s, checkpoint=checkpoint, upload=arrived))
+    if older:
+        world.blobs.remove(older.key)
+    return sandbox
 
 
 def _begin(world: World, sandbox: Sandbox, task_token: str) -> None:
     key = _key(sandbox, sandbox.movement)
-    upload = Upload(key=key, id=world.blobs.begin(key), waiter=task_token)
-    sandbox = persist(world, sandbox, lambda s: replace(s, upload=upload))
+    upload = Upload(key=key, id=world.blobs.begin(key))
+    sandbox = persist(world, sandbox, lambda s: replace(s, upload=upload, waiter=task_token))
     ask_agent(
         world,
         sandbox,
@@ -98,8 +103,8 @@ def _under_way(world: World, sandbox: Sandbox, upload: Upload) -> bool:
         return False
 
 
-def _wait_too(world: World, sandbox: Sandbox, task_token: str) -> None:
-    sandbox = persist(world, sandbox, lambda s: replace(s, upload=s.upload and replace(s.upload, waiter=task_token)))
+def _wait_on(world: World, sandbox: Sandbox, task_token: str) -> None:
+    sandbox = persist(world, sandbox, lambda s: replace(s, waiter=task_token))
     if sandbox.upload is None:
         raise Conflict("it could not be saved the first time")
     if sandbox.upload.arrived:

@@ -4,10 +4,10 @@ A movement is one workflow execution, named after the sandbox and the version th
 that name, and a report of any movement but the present one is passed over: it is late, and the row knows better.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from chalicelib.core import tokens
@@ -18,7 +18,6 @@ from chalicelib.core.world import World
 
 BOOT_TOKEN_LIVES = timedelta(minutes=10)
 CHECKPOINT_URL_LIVES = timedelta(hours=1)
-PATIENCE = timedelta(minutes=2)  # a movement that takes longer is looked after by the sweep
 TOMBSTONE_LIVES = timedelta(days=7)
 
 ARRIVAL_TRIES = 20
@@ -34,7 +33,7 @@ def moved(world: World, sandbox: Sandbox, event: Event) -> Sandbox:
     """The sandbox as an event that somebody asks for will leave it, to be written and then set off; or `Conflict`."""
     state, movement = after(sandbox.state, event), name(sandbox.id, sandbox.version)
     changes: dict[str, Any] = {"state": state, "movement": movement, "changed_at": world.clock.now()}
-    changes |= {"reason": None, "upload": None}
+    changes |= {"reason": None, "upload": None, "waiter": ""}
     if state in BOOTING:
         changes |= {"incarnation": movement, "booted": False, "machine": None}
     return replace(sandbox, **changes)
@@ -86,16 +85,34 @@ def boot(world: World, token: str) -> Mapping[str, Any]:
     }
 
 
-def arrive(world: World, token: str, *, task_token: str, error: str | None = None) -> Sandbox:
+def expect(world: World, owner: str, id: str, movement: str, task_token: str) -> None:
+    """The workflow has a machine on its way up and waits for its hello, unless that was said or is of no use any more."""
+    try:
+        sandbox = world.sandboxes.get(owner, id)
+        if sandbox.state in BOOTING and sandbox.movement == movement:
+            sandbox = persist(world, sandbox, lambda s: replace(s, waiter=task_token))
+    except NotFound:
+        # Claimed by another, or deleted; a delete looks after its machines itself.
+        world.workflows.succeed(task_token, {})
+        return
+    except Conflict as refused:
+        world.workflows.fail(task_token, refused.message)
+        return
+    if sandbox.incarnation == movement and sandbox.machine:
+        world.workflows.succeed(task_token, {})
+    elif sandbox.state not in BOOTING or sandbox.movement != movement:
+        world.workflows.fail(task_token, sandbox.reason or f"sandbox {id} is {sandbox.state} by now")
+
+
+def arrive(world: World, token: str, *, error: str | None = None) -> Sandbox:
     """The agent listens: its sandbox is started. Or it could not: the sandbox has failed, and the sentence says why."""
     sandbox = speaker(world, "agent", token)
     if error:
-        sandbox = _write(world, sandbox, Event.FAIL, reason=error)
-        world.workflows.fail(task_token, error)
-        return sandbox
+        return _failed(world, sandbox, error)
     machine = _located(world, sandbox)
     sandbox = _write(world, sandbox, Event.ARRIVED, machine=machine, active_at=world.clock.now(), reason=None)
-    world.workflows.succeed(task_token, {"task": machine.task})
+    if sandbox.waiter:
+        world.workflows.succeed(sandbox.waiter, {"task": machine.task})
     return sandbox
 
 
@@ -128,7 +145,7 @@ def give_up(world: World, owner: str, id: str, movement: str, reason: str) -> No
 
 
 def lost(world: World, task: str, movement: str, reason: str) -> None:
-    """A task ended by itself: the sandbox that had it, awaited it or was saving its disk has failed and says why.
+    """A task ended by itself: the sandbox that had it, or awaited it, has failed and says why.
 
     A start may have been tried twice: it fails with the last of its machines.
     """
@@ -136,13 +153,16 @@ def lost(world: World, task: str, movement: str, reason: str) -> None:
         sandbox = world.sandboxes.incarnated(movement)
     except NotFound:
         return
-    had = sandbox.machine is not None and sandbox.machine.task == task
-    if sandbox.state is State.STARTED and had:
+    if sandbox.state in BOOTING and not world.machines.started_by(movement):
+        _failed(world, sandbox, reason)
+    if sandbox.machine is None or sandbox.machine.task != task:
+        return
+    if sandbox.state is State.STARTED:
         _write(world, sandbox, Event.LOST, reason=reason, machine=None)
-    elif sandbox.state is State.STOPPING and had and sandbox.upload and not sandbox.upload.arrived:
-        _write(world, sandbox, Event.FAIL, reason=reason, machine=None, upload=None)
-    elif sandbox.state in BOOTING and not world.machines.started_by(movement):
-        _write(world, sandbox, Event.FAIL, reason=reason)
+    elif sandbox.state is State.STOPPING and not (sandbox.upload and sandbox.upload.arrived):
+        _failed(world, sandbox, reason, machine=None, upload=None)
+    elif sandbox.state is State.FAILED:
+        persist(world, sandbox, lambda s: replace(s, machine=None))
 
 
 def rejoin(world: World, sandbox: Sandbox) -> bool:
@@ -166,25 +186,6 @@ def drive_on(world: World, sandbox: Sandbox) -> None:
         _again(world, sandbox)
     else:
         persist(world, sandbox, lambda s: replace(s, changed_at=world.clock.now()))
-
-
-def deadline(sandbox: Sandbox) -> datetime | None:
-    """When the sweep has to look at it; None is never."""
-    if sandbox.state in MOVING:
-        return sandbox.changed_at + PATIENCE
-    policy = sandbox.policy
-    waits: dict[State, Sequence[tuple[datetime, timedelta | None]]] = {
-        State.STARTED: [(sandbox.active_at, policy.stop_after_idle)],
-        State.STOPPED: [
-            (sandbox.changed_at, policy.archive_after_stopped),
-            (sandbox.changed_at, policy.delete_after_stopped),
-        ],
-        State.ARCHIVED: [(sandbox.changed_at, policy.delete_after_stopped)],
-    }
-    times = [since + span for since, span in waits.get(sandbox.state, ()) if span is not None]
-    if policy.expires_at and sandbox.state is not State.DELETED:
-        times.append(policy.expires_at)
-    return min(times, default=None)
 
 
 def ask_agent(world: World, sandbox: Sandbox, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -229,7 +230,7 @@ def persist(world: World, sandbox: Sandbox, edit: Callable[[Sandbox], Sandbox]) 
 def _again(world: World, sandbox: Sandbox) -> None:
     """A new execution for the same movement: under a new name, because a name is good for one execution."""
     movement = name(sandbox.id, sandbox.version)
-    changes: dict[str, Any] = {"movement": movement, "changed_at": world.clock.now()}
+    changes: dict[str, Any] = {"movement": movement, "changed_at": world.clock.now(), "waiter": ""}
     if sandbox.state in BOOTING:
         changes |= {"incarnation": movement, "booted": False}
         world.machines.stop_all(sandbox.incarnation, "its sandbox is started anew")
@@ -272,6 +273,14 @@ def _restore(world: World, checkpoint: Checkpoint | None) -> Mapping[str, Any] |
 
 def _after(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sandbox:
     return replace(sandbox, state=after(sandbox.state, event), changed_at=world.clock.now(), **changes)
+
+
+def _failed(world: World, sandbox: Sandbox, reason: str, **changes: Any) -> Sandbox:
+    """The row first: a workflow that ends gives up what still moves, in words of its own."""
+    sandbox = _write(world, sandbox, Event.FAIL, reason=reason, **changes)
+    if sandbox.waiter:
+        world.workflows.fail(sandbox.waiter, reason)
+    return sandbox
 
 
 def _write(world: World, sandbox: Sandbox, event: Event, **changes: Any) -> Sandbox:

@@ -57,11 +57,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A checkpoint on its way up: where it will lie, its upload's id there, and the task token of who waits for it."""
+    """A checkpoint on its way up: where it will lie and its upload's id there."""
 
     key: str
     id: str
-    waiter: str
     arrived: bool = False  # all of it; the machine may go
 
 
@@ -96,6 +95,7 @@ class Sandbox:
     created_by: str = ""
     ticket: Ticket | None = None  # the request that it was created for, where that may be repeated
     movement: str = ""  # the workflow execution that moves it, or moved it last
+    waiter: str = ""  # the token of the task in that execution that waits for the machine
     incarnation: str = ""  # the start movement whose machine is, or is to be, this sandbox
     booted: bool = False  # this incarnation has used its boot token
     machine: Machine | None = None

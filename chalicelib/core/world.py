@@ -58,7 +58,7 @@ class Sandboxes(Protocol):
         """How many fit."""
 
     def due(self, now: datetime, limit: int = 100) -> Sequence[Sandbox]:
-        """Those whose deadline (`lifecycle.deadline`) has passed, the longest overdue first. Cost grows with the answer."""
+        """Those whose deadline (`deadlines.deadline`) has passed, the longest overdue first. Cost grows with the answer."""
 
     def touch(self, sandbox: Sandbox, now: datetime) -> None:
         """Note activity and move the deadline along, without taking part in the guard; nothing if it is not started."""

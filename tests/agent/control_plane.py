@@ -48,6 +48,8 @@ class ControlPlane:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         scheme = "https" if tls else "http"
         self.url = f"unix:{socket}" if socket else f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
+        # Behind a Unix socket the store has a name of its own, and no other way leads to it.
+        self.store_url = "http://store.internal:9000/store" if socket else f"{self.url}/store"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
@@ -61,13 +63,13 @@ class ControlPlane:
         self.close()
 
     def part_urls(self, checkpoint: str, first: int, count: int) -> list[str]:
-        return [f"{self.url}/store/{checkpoint}/{number}" for number in range(first, first + count)]
+        return [f"{self.store_url}/{checkpoint}/{number}" for number in range(first, first + count)]
 
     def checkpoint(self, saved: dict[str, Any]) -> dict[str, Any]:
         """The stored parts as one object, and how an agent is told to restore it."""
         parts = [self.store[f"{saved['checkpoint']}/{part['number']}"] for part in saved["parts"]]
         self.store[f"{saved['checkpoint']}/whole"] = whole = b"".join(parts)
-        url = f"{self.url}/store/{saved['checkpoint']}/whole"
+        url = f"{self.store_url}/{saved['checkpoint']}/whole"
         return {"url": url, "size": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
 
 

@@ -115,6 +115,19 @@ def test_uploads_survive_failing_and_lying_stores(control: ControlPlane, start: 
     assert (another.home / "file").read_text() == "kept"
 
 
+def test_a_unix_socket_is_the_way_to_the_store_too(start: Start, tmp_path: Path) -> None:
+    with ControlPlane(socket=tmp_path / "s") as control:
+        agent = start(control)
+        agent.hello()
+        (agent.home / "file").write_text("kept")
+
+        another = moved(agent, control, start)
+
+        assert (another.home / "file").read_text() == "kept"
+        agent.stop()
+        another.stop()
+
+
 def test_a_download_that_breaks_is_taken_up_where_it_broke(control: ControlPlane, start: Start) -> None:
     agent = start(control)
     agent.hello()

@@ -68,10 +68,18 @@ def test_what_is_shown_comes_back_as_charts(client: Client, home: Path) -> None:
     assert done["artifacts"]["charts"] == [{"type": "composite_chart", "title": "Two", "elements": [], "png": "cG5n"}]
 
 
-@pytest.mark.parametrize("language", ["javascript", "typescript"])
-def test_other_languages_are_read_by_their_interpreter(client: Client, home: Path, language: str) -> None:
-    script = home / ("node" if language == "javascript" else "ts-node")
-    script.write_text('#!/bin/sh\nwhile [ "$1" != - ]; do shift; done; shift; echo "$@"; cat\n')
+@pytest.mark.parametrize(
+    ("language", "interpreter", "does"),
+    [
+        ("javascript", "node", 'while [ "$1" != - ]; do shift; done; shift; echo "$@"; cat'),
+        ("typescript", "ts-node", 'while [ "$1" != -e ]; do shift; done; echo "$4"; printf %s "$2"'),
+    ],
+)
+def test_other_languages_are_run_by_their_interpreter(
+    client: Client, home: Path, language: str, interpreter: str, does: str
+) -> None:
+    script = home / interpreter
+    script.write_text(f"#!/bin/sh\n{does}\n")
     script.chmod(0o755)
     env = {"PATH": f"{home}:/usr/bin:/bin"}
 

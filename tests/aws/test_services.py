@@ -120,6 +120,7 @@ def test_a_workflow_is_told_all_that_its_file_uses(step_functions: StepFunctions
         "cpu": 512,
         "memory": 1024,
         "disk": 21,
+        "tries": 0,
         "boot": "token",
     }
     assert step_functions.succeed(_token(step_functions), {})

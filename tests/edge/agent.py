@@ -100,6 +100,9 @@ class Agent:
         if request.query.get("path") == "full":
             return _refusal("full", 507)
         self.reached.set()
+        if request.query.get("path") == "die":
+            assert request.transport
+            request.transport.abort()
         if request.query.get("path") == "later":
             await self.go_on.wait()
         try:

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -93,6 +94,7 @@ class Boxes(fakes.Sandboxes):
     def __init__(self, clock: fakes.Clock) -> None:
         super().__init__(clock)
         self.reads, self.touched, self.broken = 0, list[str](), False
+        self.noted = threading.Event()
 
     def get(self, owner: str, id: str) -> Sandbox:
         """The sandbox, or an error that nobody expects."""
@@ -104,6 +106,7 @@ class Boxes(fakes.Sandboxes):
     def touch(self, sandbox: Sandbox, now: datetime) -> None:
         """Remembered for the test."""
         self.touched.append(sandbox.id)
+        self.noted.set()
 
 
 class Keyring(fakes.Keys):
@@ -156,7 +159,7 @@ class House:
 
 
 @asynccontextmanager
-async def house(**limits: int) -> AsyncIterator[House]:
+async def house(named: Callable[[str], Dialect] | None = None, **limits: float) -> AsyncIterator[House]:
     """The edge, its World, an agent and an API Gateway."""
     async with AsyncExitStack() as stack:
         agent, api = (
@@ -171,7 +174,7 @@ async def house(**limits: int) -> AsyncIterator[House]:
         world = _world(boxes, keys, clock)
         agent.token = movements.agent_token(world, box)
         ours = Settings(api=api.url, port=0, grace_seconds=0.1, json_seconds=0.3, **cast(Any, limits))
-        port = await stack.enter_async_context(listening(world, ours, dialect_named=_named))
+        port = await stack.enter_async_context(listening(world, ours, dialect_named=named or _named))
         client = await stack.enter_async_context(aiohttp.ClientSession(headers=AUTH, read_bufsize=2**16))
         wires: list[asyncio.StreamWriter] = []
         yield House(port, world, boxes, keys, agent, api, box, client, wires)

@@ -205,6 +205,7 @@ async def test_many_calls_share_one_lookup(house: House) -> None:
 async def test_activity_is_noted_once(house: House) -> None:
     for _ in range(3):
         await house.client.post(house.at("/exec"), json={"command": "true"})
+    await asyncio.to_thread(house.boxes.noted.wait, 5)
 
     assert house.boxes.touched == [house.box.id]
 

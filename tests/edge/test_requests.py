@@ -109,6 +109,22 @@ async def test_one_connection_too_many_is_cut() -> None:
         assert await first.status() == 200
 
 
+@pytest.mark.parametrize("said", [b"", b"GET /health HTTP/1.1\r\nHost: "])
+async def test_a_connection_that_says_nothing_whole_is_ended(said: bytes) -> None:
+    async with house(head_seconds=0.1) as impatient:
+        wire = await Wire.open(impatient)
+        wire.send(said)
+
+        assert await wire.closed()
+
+
+async def test_an_encoded_body_is_refused_rather_than_kept_encoded(house: House) -> None:
+    wire = await Wire.to(house, "PUT", "/file?path=a", "Content-Length: 0", "Content-Encoding: gzip")
+
+    assert await wire.status() == 501
+    assert not house.agent.seen
+
+
 async def test_an_error_of_ours_tells_nothing_but_where_to_look(house: House) -> None:
     house.boxes.broken = True
     reply = await house.client.post(house.at("/exec"), json={"command": "true"})

@@ -5,7 +5,8 @@ import asyncio
 import aiohttp
 import pytest
 
-from tests.edge.house import House
+from tests.edge.house import AUTH, House
+from tests.edge.house import house as house_for_a_while
 
 
 async def test_frames_go_both_ways(house: House) -> None:
@@ -107,3 +108,12 @@ async def test_a_slow_reader_slows_the_agent(house: House) -> None:
             size += len(await socket.receive_bytes())
 
     assert left < 48 * 1024 * 1024
+
+
+async def test_a_websocket_is_told_when_the_edge_ends() -> None:
+    async with aiohttp.ClientSession(headers=AUTH) as client:
+        async with house_for_a_while() as house:
+            socket = await client.ws_connect(house.at("/echo"))
+            await socket.receive()
+
+        assert (await socket.receive()).data == aiohttp.WSCloseCode.GOING_AWAY

@@ -1,7 +1,9 @@
 """Bytes that stream through: all of them, in both directions, no faster than they are taken."""
 
 import asyncio
+import contextlib
 import hashlib
+import json
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -12,7 +14,7 @@ from tests.edge.house import House
 from tests.edge.wire import Wire
 
 MANY = 200 * 1024 * 1024
-BUFFERED = 24 * 1024 * 1024  # what all sockets and buffers on the way may hold of it
+BUFFERED = 48 * 1024 * 1024  # what all sockets and buffers on the way may hold of it
 
 
 async def test_a_download_is_whole(house: House) -> None:
@@ -63,20 +65,56 @@ async def test_a_slow_agent_slows_the_client(house: House) -> None:
     assert (await (await upload).json())["size"] == MANY
 
 
-async def test_an_upload_that_is_refused_early_says_so(house: House) -> None:
-    reply = await house.client.put(house.at("/file?path=full"), data=b"a" * 1000)
+@pytest.mark.parametrize("size", [1, 1024 * 1024 - 1, 1024 * 1024, MANY])
+async def test_an_upload_of_a_known_size_is_whole_and_others_may_follow(house: House, size: int) -> None:
+    wire = await Wire.to(house, "PUT", "/file?path=a", f"Content-Length: {size}")
+    await wire.pour(size)
 
-    assert (reply.status, (await reply.json())["code"]) == (429, "full")
+    assert await wire.status() == 200
+    assert house.agent.taken == size
+    assert (await house.client.put(house.at("/file"), data=b"x")).status == 200
 
 
-async def test_an_upload_that_the_client_gives_up_is_given_up(house: House) -> None:
-    wire = await Wire.to(house, "PUT", "/file?path=a", "Content-Length: 100000")
+async def test_a_slow_agent_slows_an_upload_of_a_known_size(house: House) -> None:
+    wire = await Wire.to(house, "PUT", "/file?path=later", f"Content-Length: {MANY}")
+    upload = asyncio.create_task(wire.pour(MANY))
+    await house.agent.reached.wait()
+    while (before := wire.poured) < BUFFERED and await _moved(lambda: wire.poured, before):
+        pass
+    left = wire.poured
+    house.agent.go_on.set()
+    await upload
+
+    assert left < BUFFERED
+    assert (await wire.status(), house.agent.taken) == (200, MANY)
+
+
+@pytest.mark.parametrize("size", [1000, MANY])
+async def test_an_upload_that_is_refused_early_says_so(house: House, size: int) -> None:
+    wire = await Wire.to(house, "PUT", "/file?path=full", f"Content-Length: {size}")
+    with contextlib.suppress(ConnectionError):
+        await wire.pour(size)
+
+    assert (await wire.status(), json.loads(wire.body)["code"]) == (429, "full")
+
+
+@pytest.mark.parametrize("size", [100_000, 100_000_000])
+async def test_an_upload_that_the_client_gives_up_is_given_up(house: House, size: int) -> None:
+    wire = await Wire.to(house, "PUT", "/file?path=a", f"Content-Length: {size}")
     wire.send(b"x" * 1000)
     await house.agent.reached.wait()
     wire.close()
 
     await asyncio.wait_for(house.agent.gone.wait(), 5)
-    assert house.agent.taken < 100_000
+    assert house.agent.taken < size
+
+
+async def test_an_agent_that_dies_in_the_middle_of_an_upload_is_told(house: House) -> None:
+    wire = await Wire.to(house, "PUT", "/file?path=die", f"Content-Length: {MANY}")
+    with contextlib.suppress(ConnectionError):
+        await wire.pour(MANY)
+
+    assert await wire.status() == 503
 
 
 async def test_a_broken_chunk_breaks_the_upload_off(house: House) -> None:

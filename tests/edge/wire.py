@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from tests.edge.agent import CHUNK
 from tests.edge.house import KEY, House
 
 
@@ -11,6 +12,7 @@ class Wire:
 
     def __init__(self, house: House, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._house, self._reader, self._writer = house, reader, writer
+        self.poured = 0
 
     @classmethod
     async def open(cls, house: House) -> "Wire":
@@ -38,6 +40,13 @@ class Wire:
     def send(self, data: bytes) -> None:
         """Send bytes."""
         self._writer.write(data)
+
+    async def pour(self, size: int) -> None:
+        """Send so many bytes, as fast as they are taken; `poured` counts them."""
+        while self.poured < size:
+            self._writer.write(CHUNK[: size - self.poured])
+            self.poured += len(CHUNK[: size - self.poured])
+            await self._writer.drain()
 
     async def status(self) -> int:
         """The status of the next answer, its head and its body read."""

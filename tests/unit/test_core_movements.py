@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib import tasks
-from chalicelib.core import checkpoints, lifecycle, movements, tokens
+from chalicelib.core import checkpoints, deadlines, lifecycle, movements, tokens
 from chalicelib.core.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 from chalicelib.core.lifecycle import Wish
 from chalicelib.core.sandbox import Filter, Sandbox
@@ -104,7 +104,7 @@ def test_an_older_machine_is_not_the_sandbox(house: House) -> None:
     newer = asked(house, asked(house, made, Event.STOP), Event.START)
 
     with pytest.raises(Forbidden, match="another machine"):
-        movements.arrive(house.world, older, task_token="any")
+        movements.arrive(house.world, older)
 
     assert now(house, made) == newer
 
@@ -113,7 +113,7 @@ def test_an_older_machine_is_not_the_sandbox(house: House) -> None:
 def test_a_forged_token_is_nobodys(house: House, token: str) -> None:
     started(house)
 
-    for call in (movements.boot, lambda w, t: movements.arrive(w, t, task_token="")):
+    for call in (movements.boot, movements.arrive):
         with pytest.raises(Unauthenticated):
             call(house.world, token)
 
@@ -122,7 +122,7 @@ def test_a_token_of_one_kind_is_worthless_as_another(house: House) -> None:
     made = lifecycle.create(house.world, OWNER, Wish())
 
     with pytest.raises(Unauthenticated):
-        movements.arrive(house.world, movements.boot_token(house.world, made), task_token="")
+        movements.arrive(house.world, movements.boot_token(house.world, made))
     with pytest.raises(Unauthenticated):
         tokens.read(b"another secret", "agent", movements.agent_token(house.world, made), now=house.clock.now())
 
@@ -132,7 +132,7 @@ def test_a_restarted_machine_says_hello_again_and_restores_nothing(house: House)
     token = movements.agent_token(house.world, made)
 
     assert movements.boot(house.world, token)["restore"] is None
-    movements.arrive(house.world, token, task_token="nobody waits for it")
+    movements.arrive(house.world, token)
 
     assert now(house, made).state is State.STARTED
 
@@ -141,7 +141,7 @@ def test_a_hello_from_a_task_that_ecs_does_not_show_is_asked_again(house: House)
     made = lifecycle.create(house.world, OWNER, Wish())
 
     with pytest.raises(Unavailable, match="does not show"):
-        movements.arrive(house.world, movements.agent_token(house.world, made), task_token="")
+        movements.arrive(house.world, movements.agent_token(house.world, made))
 
     assert now(house, made).state is State.CREATING
 
@@ -215,9 +215,47 @@ def test_a_machine_that_arrives_after_the_start_was_given_up_is_taken(house: Hou
     movements.boot(house.world, movements.boot_token(house.world, made))
     house.world.sandboxes.put(replace(now(house, made), state=State.FAILED, reason="late"))
 
-    movements.arrive(house.world, movements.agent_token(house.world, made), task_token="")
+    movements.arrive(house.world, movements.agent_token(house.world, made))
 
     assert (now(house, made).state, now(house, made).machine) == (State.STARTED, task.machine)
+
+
+def test_an_agent_may_be_quicker_than_the_workflow_that_waits_for_it(house: House) -> None:
+    house.agents_are_quick = True
+
+    made = started(house)
+
+    assert made.state is State.STARTED
+    assert not house.workflows.running("start", made.movement)
+
+
+def test_a_machine_that_fails_before_the_workflow_waits_for_it_is_stopped(house: House) -> None:
+    house.agents_are_quick, house.agents_cannot_restore = True, "the checkpoint is damaged"
+
+    made = started(house)
+
+    assert made.reason == "the checkpoint is damaged"
+    assert not any(task.running for task in house.machines.tasks)
+
+
+def test_a_workflow_does_not_wait_for_what_was_deleted(house: House) -> None:
+    made = lifecycle.create(house.world, OWNER, Wish())
+    house.agents_are_mute = True
+    lifecycle.ask(house.world, OWNER, made.id, Event.DELETE)
+    house.play()
+
+    assert not house.workflows.running("start", made.movement)
+
+
+def test_a_start_that_fails_by_itself_ends_its_workflow(house: House) -> None:
+    house.agents_are_mute = True
+    made = started(house)
+    assert house.workflows.running("start", made.movement)
+
+    house.die(house.machines.tasks[0])
+    house.play()
+
+    assert not house.workflows.running("start", made.movement)
 
 
 def test_a_failed_sandbox_can_be_recovered(house: House) -> None:
@@ -458,7 +496,7 @@ def test_a_machine_that_says_hello_to_a_sandbox_that_is_being_deleted_is_sent_aw
     lifecycle.ask(house.world, OWNER, made.id, Event.DELETE)
 
     with pytest.raises(Conflict):
-        movements.arrive(house.world, movements.agent_token(house.world, made), task_token="")
+        movements.arrive(house.world, movements.agent_token(house.world, made))
 
     assert now(house, made).state is State.DELETING
 
@@ -543,7 +581,7 @@ def test_a_movement_whose_workflow_runs_is_looked_at_later(house: House) -> None
     movements.drive_on(house.world, made)
 
     assert now(house, made).movement == made.movement
-    assert movements.deadline(now(house, made)) == house.clock.now() + movements.PATIENCE
+    assert deadlines.deadline(now(house, made)) == house.clock.now() + deadlines.PATIENCE
 
 
 def test_what_does_not_move_is_not_driven(house: House) -> None:

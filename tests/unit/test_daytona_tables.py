@@ -18,6 +18,7 @@ from chalicelib.dialects.daytona import DIALECT
 from chalicelib.dialects.daytona.changing import LABELS_IN
 from chalicelib.dialects.daytona.clients import release, takes_json_logs
 from chalicelib.dialects.daytona.creating import NEW, NEW_WORKSPACE
+from chalicelib.dialects.daytona.fields import flag
 from chalicelib.dialects.daytona.listing import ARRAY_OR_CURSOR, NUMBERED
 from chalicelib.dialects.daytona.shapes import LISTED, SANDBOX
 from chalicelib.dialects.daytona.toolbox.files import download
@@ -196,6 +197,17 @@ def test_a_failed_sandbox_tells_why_and_a_saved_one_when() -> None:
     assert (told["state"], told["errorReason"], told["recoverable"]) == ("error", "out of memory", True)
     assert (told["backupState"], told["backupCreatedAt"]) == ("Completed", "2026-11-22T12:00:00.000Z")
     assert told["networkAllowList"] == "10.0.0.0/8,192.168.0.0/16"
+
+
+@pytest.mark.parametrize(("text", "truth"), [("true", True), ("False", False), ("TRUE", True)])
+def test_a_truth_in_a_query_is_read_however_it_is_written(text: str, truth: bool) -> None:
+    assert flag(text) is truth
+
+
+@pytest.mark.parametrize("text", ["", "1", "yes", "null", 1])
+def test_what_is_no_truth_is_refused(text: Any) -> None:
+    with pytest.raises(ValueError, match="true or false"):
+        flag(text)
 
 
 @pytest.mark.parametrize("text", ["null", "{}"])

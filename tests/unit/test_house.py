@@ -14,6 +14,8 @@ MAY_IMPORT = {
     "chalicelib.gateway": {"chalicelib.core", "chalicelib.dialect", "chalicelib.dialects"},
     "chalicelib.agent_api": {"chalicelib.core", "chalicelib.dialect"},
     "chalicelib.tasks": {"chalicelib.core"},
+    "chalicelib.events": {"chalicelib.core"},
+    "chalicelib.journal": set(),
     "chalicelib.frames": set(),
     "chalicelib.aws": {"chalicelib.core", "chalicelib.aws"},
     "chalicelib.wiring": {"chalicelib.core", "chalicelib.aws"},

@@ -7,10 +7,11 @@ from typing import Any
 from chalicelib.core import lifecycle
 from chalicelib.core.sandbox import Sandbox
 from chalicelib.core.world import World
-from chalicelib.dialect import Body, Call, Needed, Parser, Route, Shape, boolean, texts
+from chalicelib.dialect import Body, Call, Needed, Parser, Route, Shape, texts
 from chalicelib.dialects.daytona.fields import (
     archive_minutes,
     delete_minutes,
+    flag,
     idle_minutes,
     lifetime_minutes,
     slot,
@@ -28,7 +29,7 @@ def label(world: World, call: Call) -> Sandbox:
 
 def publish(world: World, call: Call) -> Sandbox:
     """Opens the previews of a sandbox to everybody, or closes them."""
-    return lifecycle.change(world, call.owner, call.params["sandbox"], public=slot(call, "public", boolean))
+    return lifecycle.change(world, call.owner, call.params["sandbox"], public=slot(call, "public", flag))
 
 
 def interval(name: str, parser: Parser) -> Callable[[World, Call], Sandbox]:

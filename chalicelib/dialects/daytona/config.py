@@ -10,8 +10,8 @@ from chalicelib.dialects.daytona.shapes import VERSION, toolbox_url
 
 CONFIG: Shape = {
     "version": lambda _settings, _call: VERSION,
-    # Nobody signs in through OIDC here: the console takes API keys. Clients demand the three texts all the same.
-    "oidc": lambda _settings, _call: {"issuer": "", "clientId": "", "audience": ""},
+    # Nobody signs in through OIDC here: the console takes API keys. Clients demand the texts all the same.
+    "oidc": lambda _settings, _call: {"issuer": "", "clientId": "", "audience": "", "provider": ""},
     "linkedAccountsEnabled": False,
     "announcements": lambda _settings, _call: {},
     "proxyTemplateUrl": lambda _settings, _call: "",  # the address of a preview is asked for, never guessed

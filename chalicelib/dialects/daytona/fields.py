@@ -17,7 +17,11 @@ LONGEST_WORD = 256
 cpus = whole(1, int(max(limits.FARGATE)))
 memory_gib = whole(1, max(limits.FARGATE[max(limits.FARGATE)]) // limits.MIB)
 disk_gib = whole(limits.DISK_GIB[0], limits.DISK_GIB[-1])
-flag = from_text(boolean)
+
+
+def flag(value: Any) -> bool:
+    """A truth in a query or path, where Python's clients write True and False."""
+    return bool(from_text(boolean)(value.lower() if isinstance(value, str) else value))
 
 
 def word(value: Any) -> str:

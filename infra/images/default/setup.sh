@@ -45,7 +45,7 @@ done
 
 printf 'LANG=C.UTF-8\n' >/etc/default/locale
 # What the builder told apt (proxies, for one) is the builder's own affair.
-rm -f /etc/apt/apt.conf.d/99mmdebstrap
+rm -f /etc/apt/apt.conf.d/99mmdebstrap /etc/apt/sources.list.d/debian.sources
 printf 'Acquire::Languages "none";\n' >/etc/apt/apt.conf.d/99-no-translations
 printf '%s\n' \
     'deb http://deb.debian.org/debian bookworm main' \

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.environments import python_with
-from tests.contract.stack import Stack
+from tests.stack import Stack
+
+pytestmark = pytest.mark.xdist_group("stack")  # one installation for all of them
 
 HERE = Path(__file__).parent
 VERSIONS = [path.stem.removeprefix("requirements-") for path in sorted(HERE.glob("requirements-*.txt"))]

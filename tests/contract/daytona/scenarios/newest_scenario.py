@@ -53,3 +53,14 @@ async def test_a_file_streams_out_in_pieces(sandbox: Any, folder: str) -> None:
     pieces = [piece async for piece in stream] if hasattr(stream, "__aiter__") else list(stream)
 
     assert b"".join(pieces) == content
+
+
+@pytest.mark.parametrize("language", ["javascript", "typescript"])
+async def test_scripts_of_other_languages_get_their_arguments(client: Any, language: str) -> None:
+    sandbox = await client.create(Params(language=language))
+    params = daytona.CodeRunParams(argv=["one two", "-3"])
+
+    done = await sandbox.process.code_run("console.log(process.argv.slice(2))", params)
+
+    assert done.result.strip() == "[ 'one two', '-3' ]"
+    await client.delete(sandbox)

@@ -62,3 +62,25 @@ async def test_code_gets_its_arguments_and_environment(sandbox: Any) -> None:
     done = await sandbox.process.code_run("import os, sys; print(sys.argv[1:], os.environ['SHAPE'])", params=params)
 
     assert done.result == "['one', 'two'] round\n"
+
+
+@pytest.mark.proves("codeRun")
+async def test_a_chart_that_code_draws_comes_back_as_data(sandbox: Any) -> None:
+    draw = "plt.plot([1, 2], [3, 4], label='rise'); plt.title('Growth'); plt.show()"
+
+    done = await sandbox.process.code_run(f"import matplotlib.pyplot as plt\n{draw}\nprint('drawn')")
+
+    assert done.result.strip() == "drawn"
+    (chart,) = done.artifacts.charts
+    assert (chart.title, chart.type) == ("Growth", "line")
+    assert chart.png
+
+
+@pytest.mark.parametrize("language", ["javascript", "typescript"])
+async def test_other_languages_run_too(client: Any, language: str) -> None:
+    sandbox = await client.create(daytona.CreateSandboxFromSnapshotParams(language=language))
+
+    done = await sandbox.process.code_run("const n = [1, 2, 3].map((x) => x * 2); console.log(n.join('-'))")
+
+    assert (done.exit_code, done.result.strip()) == (0, "2-4-6")
+    await client.delete(sandbox)
