@@ -11,6 +11,7 @@
 | SANDBAR_URL | the one address, which callers know |
 | SANDBAR_CONTROL | where agents find the control plane; by default the same |
 | SANDBAR_QUOTA | what an organization without a quota of its own may have at once, as JSON: `{"sandboxes": 10, "cpu": 20}` |
+| SANDBAR_AUDIT_DAYS | how long the audit log is kept, by default 90 days |
 | SANDBAR_WARM | how many machines of the default image and size are kept warm; by default none |
 """
 
@@ -18,6 +19,7 @@ import functools
 import json
 import os
 from dataclasses import replace
+from datetime import timedelta
 
 from chalicelib.core.amounts import Amounts
 from chalicelib.core.limits import fitting
@@ -34,6 +36,7 @@ def world() -> World:
     """The World of this process."""
     # Imported here: botocore takes longer to import than everything else together.
     from chalicelib.aws.agents import HttpAgents
+    from chalicelib.aws.audit import DynamoAudit
     from chalicelib.aws.blobs import S3Blobs
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.clock import SystemClock
@@ -47,10 +50,12 @@ def world() -> World:
 
     clients, url = Clients(), os.environ["SANDBAR_URL"].rstrip("/")
     tables = open_tables(os.environ["SANDBAR_TABLES"], clients)
-    organizations = DynamoOrganizations(tables, default=_quota(os.environ.get("SANDBAR_QUOTA") or "{}"))
+    clock = SystemClock()
+    audit = DynamoAudit(tables, clock, kept=timedelta(days=int(os.environ.get("SANDBAR_AUDIT_DAYS") or 90)))
+    organizations = DynamoOrganizations(tables, audit, default=_quota(os.environ.get("SANDBAR_QUOTA") or "{}"))
     return World(
-        sandboxes=DynamoSandboxes(tables, organizations),
-        keys=DynamoKeys(tables),
+        sandboxes=DynamoSandboxes(tables, organizations, audit),
+        keys=DynamoKeys(tables, audit),
         workflows=StepFunctions(
             clients, machines=os.environ["SANDBAR_WORKFLOWS"], control=os.environ.get("SANDBAR_CONTROL") or url
         ),
@@ -58,7 +63,8 @@ def world() -> World:
         blobs=S3Blobs(clients, bucket=os.environ["SANDBAR_BUCKET"]),
         agents=HttpAgents(),
         organizations=organizations,
-        clock=SystemClock(),
+        audit=audit,
+        clock=clock,
         settings=Settings(
             secret=_long_enough(
                 os.environ.get("SANDBAR_SECRET") or secret_text(clients, os.environ["SANDBAR_SECRET_ARN"])

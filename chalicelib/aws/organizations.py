@@ -3,21 +3,24 @@
 Calls: get and days 1; set_quota 1 transaction. Counting takes none of its own: it is two rows of a sandbox's transaction.
 """
 
+import copy
 import functools
 import json
 import operator
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import date, datetime
-from typing import Any
+from datetime import date
+from typing import Any, Self
 
 from pynamodb.expressions.condition import Condition
 
+from chalicelib.aws.audit import DynamoAudit
 from chalicelib.aws.errors import turning
 from chalicelib.aws.tables import OrganizationRow, Tables
 from chalicelib.aws.transactions import Part, transact
 from chalicelib.core import quotas
 from chalicelib.core.amounts import KINDS, NOTHING, Amounts
+from chalicelib.core.audit import Actor
 from chalicelib.core.errors import Stale
 from chalicelib.core.quotas import Day, Organization
 
@@ -29,10 +32,16 @@ MOST_REMEMBERED = 10_000
 class DynamoOrganizations:
     """`Organizations`, kept by DynamoDB."""
 
-    def __init__(self, tables: Tables, *, default: Amounts = quotas.DEFAULT) -> None:
-        self._tables, self._default = tables, default
+    def __init__(self, tables: Tables, audit: DynamoAudit, *, default: Amounts = quotas.DEFAULT) -> None:
+        self._tables, self._audit, self._default = tables, audit, default
         # The quotas of their own that were last seen. The condition holds them to what the row says; a wrong one is read anew.
         self._own: dict[str, Amounts] = {}
+
+    def by(self, actor: Actor) -> Self:
+        """The same, with the same memory."""
+        other = copy.copy(self)
+        other._audit = self._audit.by(actor)
+        return other
 
     def get(self, owner: str) -> Organization:
         """One consistent read."""
@@ -43,13 +52,14 @@ class DynamoOrganizations:
                 return Organization(owner, self._default)
 
     def set_quota(self, organization: Organization, quota: Amounts) -> Organization:
-        """One conditional write, as a transaction."""
+        """The row and the audit log's in one transaction."""
+        changed = replace(organization, quota=quota, own=True)
         known = organization.quota if organization.own else None
         row, stale = self._row(organization.owner), Stale("the quota was changed meanwhile")
         action = OrganizationRow.quota.set(_json(quota))
-        part = Part(lambda write: write.update(row, [action], condition=_holds(known)), failed=stale)
-        transact(self._tables.connection, [part])
-        return replace(organization, quota=quota, own=True)
+        part = Part("update", row, _holds(known), [action], failed=stale)
+        transact(self._tables.connection, [part, self._audit.of_quota(organization, changed)])
+        return changed
 
     def days(self, owner: str, first: date) -> tuple[Organization, Sequence[Day]]:
         """One query: the days and the present lie beside each other, in this order."""
@@ -59,22 +69,23 @@ class DynamoOrganizations:
         present = [self._organization(row) for row in rows if row.part == NOW]
         return next(iter(present), Organization(owner, self._default)), [_day(row) for row in rows if row.part != NOW]
 
-    def counting(self, owner: str, change: Amounts, now: datetime, *, refusable: bool) -> list[Part]:
+    def counting(self, owner: str, change: Amounts, *, refusable: bool) -> list[Part]:
         """The rows that a sandbox's transaction has besides where what it counts for changes so."""
+        now = self._audit.now()
         if change == NOTHING:
             return []
         return [
             Part(
-                lambda write: write.update(
-                    self._row(owner), _added(change), condition=self._room(owner, change) if refusable else None
-                ),
+                "update",
+                self._row(owner),
+                (lambda: self._room(owner, change)) if refusable else None,
+                _added(change),
                 failed=lambda: quotas.refusal(self.get(owner), change),
             ),
             Part(
-                lambda write: write.update(
-                    self._row(owner, _part(now.date())),
-                    [*_added(change), *_added(change * quotas.second_of(now), "_moments")],
-                )
+                "update",
+                self._row(owner, _part(now.date())),
+                actions=[*_added(change), *_added(change * quotas.second_of(now), "_moments")],
             ),
         ]
 

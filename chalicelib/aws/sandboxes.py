@@ -1,7 +1,7 @@
 """The sandboxes in DynamoDB.
 
 Calls: get, put, touch, owner_of and a page of a list 1 each; named, incarnated and due 2; add, claim, bury and a put that
-changes what the sandbox counts for 1 transaction.
+is counted or told of 1 transaction.
 """
 
 import functools
@@ -15,20 +15,20 @@ from typing import Any
 
 from pynamodb.expressions.condition import Condition
 
-from chalicelib.aws.clock import SystemClock
+from chalicelib.aws.audit import DynamoAudit
 from chalicelib.aws.errors import turning
 from chalicelib.aws.organizations import DynamoOrganizations
 from chalicelib.aws.plain import build, plain
 from chalicelib.aws.tables import NameRow, SandboxRow, Tables, TombstoneRow
 from chalicelib.aws.transactions import Part, transact
 from chalicelib.core import deadlines, quotas
-from chalicelib.core.amounts import NOTHING
+from chalicelib.core.amounts import NOTHING, Amounts
+from chalicelib.core.audit import Actor
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale
 from chalicelib.core.ids import is_id
 from chalicelib.core.sandbox import Filter, Page, Sandbox
 from chalicelib.core.states import State
 from chalicelib.core.tickets import Ticket
-from chalicelib.core.world import Clock
 
 WAITS = "yes"  # the one value of the attribute: all that wait lie together, in the order of their deadlines
 COLUMNS = ("owner", "id", "name", "state", "version", "labels", "active_at")  # equal to what `plain` says of them
@@ -39,26 +39,31 @@ FILTERED_AT_ONCE = 1000
 class DynamoSandboxes:
     """`Sandboxes`, kept by DynamoDB."""
 
-    def __init__(self, tables: Tables, organizations: DynamoOrganizations, clock: Clock | None = None) -> None:
-        self._tables, self._organizations, self._clock = tables, organizations, clock or SystemClock()
+    def __init__(self, tables: Tables, organizations: DynamoOrganizations, audit: DynamoAudit) -> None:
+        self._tables, self._organizations, self._audit = tables, organizations, audit
         self._rows = tables.sandboxes
+
+    def by(self, actor: Actor) -> "DynamoSandboxes":
+        """The same tables, other entries."""
+        return DynamoSandboxes(self._tables, self._organizations, self._audit.by(actor))
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Both rows in one transaction: a name without a sandbox, or one without a name, cannot be."""
-        return self._transacted(sandbox, self._enter)
+        return self._transacted(sandbox, self._enter, self._told(sandbox, quotas.charge(sandbox)))
 
     def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
         """The warm machine's two rows go and the sandbox's two come in one transaction."""
-        return self._transacted(sandbox, lambda saved: [*self._leave(warm), *self._enter(saved)])
+        told = self._told(sandbox, quotas.charge(sandbox))
+        return self._transacted(sandbox, lambda saved: [*self._leave(warm), *self._enter(saved)], told)
 
     def put(self, sandbox: Sandbox) -> Sandbox:
-        """One conditional write, as a transaction where what it counts for changes."""
-        if quotas.charge(sandbox) != sandbox.charged:
-            return self._transacted(sandbox, self._over)
+        """One conditional write, as a transaction where it is counted or told of."""
+        if told := self._told(sandbox, quotas.charge(sandbox)):
+            return self._transacted(sandbox, self._over, told)
         saved, stale = replace(sandbox, version=sandbox.version + 1), _stale(sandbox)
         with turning(ConditionalCheckFailedException=stale, TransactionConflictException=stale):
             self._row(saved).save(condition=SandboxRow.version == sandbox.version)
-        return saved
+        return _given(saved)
 
     def get(self, owner: str, id: str) -> Sandbox:
         """One consistent read."""
@@ -84,7 +89,7 @@ class DynamoSandboxes:
                 row = self._tables.names.get(owner, TICKETS + key, consistent_read=True)
             except self._tables.names.DoesNotExist:
                 row = None
-        if row is None or (row.expires or 0) <= self._clock.now().timestamp():
+        if row is None or (row.expires or 0) <= self._audit.now().timestamp():
             raise NotFound("no request was made under this key")
         return row.id
 
@@ -153,9 +158,8 @@ class DynamoSandboxes:
 
     def bury(self, sandbox: Sandbox, until: datetime) -> None:
         """Its two rows go and the tombstone comes in one transaction."""
-        grave = Part(lambda write: write.save(self._tombstone(sandbox, until)))
-        counting = self._counting(sandbox, replace(sandbox, charged=NOTHING))
-        transact(self._tables.connection, [*self._leave(sandbox), grave, *counting])
+        grave = Part("save", self._tombstone(sandbox, until))
+        transact(self._tables.connection, [*self._leave(sandbox), grave, *self._told(sandbox, NOTHING, gone=True)])
 
     def tombstone(self, owner: str, id: str) -> Sandbox:
         """DynamoDB takes days to remove what has expired, so that is looked at here."""
@@ -168,41 +172,43 @@ class DynamoSandboxes:
             raise NotFound(f"sandbox {id[:80]} not found")
         return build(Sandbox, json.loads(row.body))
 
-    def _transacted(self, sandbox: Sandbox, own: Callable[[Sandbox], Sequence[Part]]) -> Sandbox:
-        """The sandbox as it was written, by its own rows and those that count it, in one transaction."""
+    def _transacted(self, sandbox: Sandbox, own: Callable[[Sandbox], Sequence[Part]], told: Sequence[Part]) -> Sandbox:
+        """The sandbox as it was written, its own rows and what is told of them in one transaction."""
         saved = replace(sandbox, version=sandbox.version + 1, charged=quotas.charge(sandbox))
-        transact(self._tables.connection, [*own(saved), *self._counting(sandbox, saved)])
-        return saved
+        transact(self._tables.connection, [*own(saved), *told])
+        return _given(saved)
 
-    def _counting(self, before: Sandbox, after: Sandbox) -> Sequence[Part]:
-        change, refusable = after.charged - before.charged, quotas.refusable(before)
-        return self._organizations.counting(after.owner, change, self._clock.now(), refusable=refusable)
+    def _told(self, sandbox: Sandbox, charge: Amounts, *, gone: bool = False) -> Sequence[Part]:
+        """The rows of its organization and of the audit log, where its write changes them."""
+        change, refusable = charge - sandbox.charged, quotas.refusable(sandbox)
+        counting = self._organizations.counting(sandbox.owner, change, refusable=refusable)
+        return [*counting, *self._audit.of_sandbox(sandbox, gone=gone)]
 
     def _over(self, sandbox: Sandbox) -> Sequence[Part]:
         row, stale, same = self._row(sandbox), _stale(sandbox), SandboxRow.version == sandbox.version - 1
-        return [Part(lambda write: write.save(row, condition=same), failed=stale, contended=stale)]
+        return [Part("save", row, same, failed=stale, contended=stale)]
 
     def _enter(self, sandbox: Sandbox) -> Sequence[Part]:
         row, name = self._row(sandbox), self._name(sandbox)
         return [
-            Part(lambda write: write.save(row, condition=SandboxRow.id.does_not_exist()), failed=_exists(sandbox)),
-            Part(lambda write: write.save(name, condition=NameRow.name.does_not_exist()), failed=_taken(sandbox)),
+            Part("save", row, SandboxRow.id.does_not_exist(), failed=_exists(sandbox)),
+            Part("save", name, NameRow.name.does_not_exist(), failed=_taken(sandbox)),
             *(self._ticket(sandbox, sandbox.ticket) if sandbox.ticket else ()),
         ]
 
     def _ticket(self, sandbox: Sandbox, ticket: Ticket) -> Sequence[Part]:
         row = self._tables.names(owner=sandbox.owner, name=TICKETS + ticket.key, id=sandbox.id)
         row.expires = int(ticket.until.timestamp())
-        free = NameRow.name.does_not_exist() | (NameRow.expires <= int(self._clock.now().timestamp()))
+        free = NameRow.name.does_not_exist() | (NameRow.expires <= int(self._audit.now().timestamp()))
         used = Conflict("this request's key was used before; take another key")
-        return [Part(lambda write: write.save(row, condition=free), failed=used)]
+        return [Part("save", row, free, failed=used)]
 
     def _leave(self, sandbox: Sandbox) -> Sequence[Part]:
         row, name, stale = self._rows(owner=sandbox.owner, id=sandbox.id), self._name(sandbox), _stale(sandbox)
         same = SandboxRow.version == sandbox.version
         return [
-            Part(lambda write: write.delete(row, condition=same), failed=stale, contended=stale),
-            Part(lambda write: write.delete(name, condition=NameRow.id == sandbox.id), failed=stale, contended=stale),
+            Part("delete", row, same, failed=stale, contended=stale),
+            Part("delete", name, NameRow.id == sandbox.id, failed=stale, contended=stale),
         ]
 
     def _row(self, sandbox: Sandbox) -> SandboxRow:
@@ -226,7 +232,12 @@ class DynamoSandboxes:
 def _sandbox(row: SandboxRow) -> Sandbox:
     columns = {name: getattr(row, name) for name in COLUMNS}
     columns["labels"] = row.labels.attribute_values
-    return build(Sandbox, {**json.loads(row.body), **columns, "policy": json.loads(row.policy)})
+    return _given(build(Sandbox, {**json.loads(row.body), **columns, "policy": json.loads(row.policy)}))
+
+
+def _given(sandbox: Sandbox) -> Sandbox:
+    """A sandbox that remembers how it is now, so that its next write can tell what it changes."""
+    return replace(sandbox, was=replace(sandbox, was=None))
 
 
 def _fits(where: Filter) -> Condition | None:

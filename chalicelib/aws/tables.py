@@ -1,4 +1,4 @@
-"""The tables: how sandboxes, their names, their tombstones, the keys and the organizations lie in DynamoDB."""
+"""The tables: how sandboxes, their names, their tombstones, the keys, the organizations and the audit log lie in DynamoDB."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -91,6 +91,15 @@ class TombstoneRow(Model):
     expires = NumberAttribute()  # seconds since 1970: the table's time to live
 
 
+class EventRow(Model):
+    """An entry of the audit log, until DynamoDB takes it away."""
+
+    owner = UnicodeAttribute(hash_key=True)
+    id = UnicodeAttribute(range_key=True)
+    body = UnicodeAttribute()
+    expires = NumberAttribute()  # seconds since 1970: the table's time to live
+
+
 class OrganizationRow(Model):
     """What an organization has, whose part is `now`, and how that changed on a day, whose part is `day 2026-11-22`."""
 
@@ -117,6 +126,7 @@ class Tables:
     keys: type[KeyRow]
     tombstones: type[TombstoneRow]
     organizations: type[OrganizationRow]
+    events: type[EventRow]
     connection: Connection  # for transactions
 
 
@@ -131,6 +141,7 @@ def open_tables(prefix: str, clients: Clients) -> Tables:
         keys=_opened(KeyRow, prefix + "keys", client),
         tombstones=_opened(TombstoneRow, prefix + "tombstones", client),
         organizations=_opened(OrganizationRow, prefix + "organizations", client),
+        events=_opened(EventRow, prefix + "events", client),
         connection=connection,
     )
 

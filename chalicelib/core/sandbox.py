@@ -105,6 +105,7 @@ class Sandbox:
     extras: Mapping[str, Any] = field(default_factory=dict)  # by dialect: what it must give back and the core ignores
     charged: Amounts = NOTHING  # what it counts for in its organization; the store sees to it
     version: int = 0  # 0 until it is written; the store counts on
+    was: "Sandbox | None" = field(default=None, compare=False, repr=False)  # as the store gave it; not kept
 
     @property
     def moving(self) -> bool:

@@ -1,6 +1,7 @@
 """What happens to sandboxes by themselves: each minute, to those whose deadline has passed and to no others."""
 
 from chalicelib.core import lifecycle, movements, pools
+from chalicelib.core.audit import POLICY
 from chalicelib.core.deadlines import due_event
 from chalicelib.core.errors import Refused
 from chalicelib.core.sandbox import Sandbox
@@ -14,7 +15,7 @@ def sweep(world: World) -> list[str]:
 
     One that a caller moves meanwhile is the caller's, and one that cannot be attended to now keeps nobody else waiting.
     """
-    seen = []
+    world, seen = world.acting(POLICY), []
     for sandbox in world.sandboxes.due(world.clock.now(), MOST_AT_ONCE):
         seen.append(sandbox.id)
         try:

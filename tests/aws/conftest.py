@@ -17,18 +17,19 @@ import pytest
 from chalice.package import YAMLTemplateSerializer
 from moto import mock_aws
 
+from chalicelib.aws.audit import DynamoAudit
 from chalicelib.aws.clients import Clients
 from chalicelib.aws.keys import DynamoKeys
 from chalicelib.aws.organizations import DynamoOrganizations
 from chalicelib.aws.sandboxes import DynamoSandboxes
 from chalicelib.aws.tables import Tables, open_tables
-from chalicelib.core.world import Keys, Organizations, Sandboxes
+from chalicelib.core.world import Audit, Keys, Organizations, Sandboxes
 from local import install
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
 AS_ANYBODY = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
-TABLES = ("Sandboxes", "Names", "Keys", "Tombstones", "Organizations")
+TABLES = ("Sandboxes", "Names", "Keys", "Tombstones", "Organizations", "Events")
 CREATED_WITH = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
 
 _prefixes = (f"test-{number}-" for number in itertools.count(1))
@@ -120,6 +121,7 @@ class Kept:
     sandboxes: Sandboxes
     keys: Keys
     organizations: Organizations
+    audit: Audit
     clock: fakes.Clock
 
 
@@ -153,10 +155,12 @@ def keeper(tables: Tables | None) -> Kept:
     """What keeps everything in these tables, or in memory."""
     clock = fakes.Clock()
     if tables is None:
-        memory = fakes.Organizations(clock)
-        return Kept(fakes.Sandboxes(clock, memory), fakes.Keys(), memory, clock)
-    organizations = DynamoOrganizations(tables)
-    return Kept(DynamoSandboxes(tables, organizations, clock), DynamoKeys(tables), organizations, clock)
+        log = fakes.Audit(clock)
+        memory = fakes.Organizations(clock, log)
+        return Kept(fakes.Sandboxes(clock, memory, log), fakes.Keys(log), memory, log, clock)
+    audit = DynamoAudit(tables, clock)
+    organizations = DynamoOrganizations(tables, audit)
+    return Kept(DynamoSandboxes(tables, organizations, audit), DynamoKeys(tables, audit), organizations, audit, clock)
 
 
 def created(clients: Clients, template: dict[str, Any]) -> Tables:

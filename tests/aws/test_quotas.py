@@ -12,8 +12,6 @@ import pytest
 from botocore.awsrequest import AWSResponse
 
 from chalicelib.aws.clients import Clients
-from chalicelib.aws.organizations import DynamoOrganizations
-from chalicelib.aws.sandboxes import DynamoSandboxes
 from chalicelib.core import quotas
 from chalicelib.core.amounts import NOTHING, Amounts
 from chalicelib.core.errors import LimitReached, Refused, Stale, Unavailable
@@ -21,7 +19,7 @@ from chalicelib.core.pools import WARM
 from chalicelib.core.quotas import Day
 from chalicelib.core.sandbox import Filter, Size
 from chalicelib.core.states import State
-from tests.aws.conftest import Kept, created
+from tests.aws.conftest import Kept, created, keeper
 from tests.examples import OWNER, STRANGER, sandbox
 from tests.fakes import BEGINNING
 
@@ -243,16 +241,15 @@ class _Raw(BytesIO):
 @pytest.mark.parametrize(
     ("codes", "times", "outcome"),
     [
-        (["None", "None", "TransactionConflict", "None"], 3, None),
-        (["None", "None", "None", "ThrottlingError"], 2, None),
-        (["None", "None", "TransactionConflict", "None"], 99, Unavailable),
+        (["None", "None", "None", "TransactionConflict", "None"], 3, None),
+        (["None", "None", "None", "None", "ThrottlingError"], 2, None),
+        (["None", "None", "None", "TransactionConflict", "None"], 99, Unavailable),
     ],
 )
 def test_a_conflict_at_the_organizations_row_is_tried_again_and_not_for_ever(
     dynoxide_clients: Clients, template: dict[str, Any], codes: list[str], times: int, outcome: type[Refused] | None
 ) -> None:
-    tables = created(dynoxide_clients, template)
-    store = DynamoSandboxes(tables, DynamoOrganizations(tables))
+    store = keeper(created(dynoxide_clients, template)).sandboxes
     events, interfering = dynoxide_clients["dynamodb"].meta.events, Interfering(codes, times)
     events.register("before-send.dynamodb.TransactWriteItems", interfering)
     try:
