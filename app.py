@@ -10,7 +10,7 @@ from chalicelib.wiring import world
 
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
 
-app = Chalice(app_name="sandbar")
+app = Chalice(app_name=journal.SERVICE, configure_logs=False)  # the journal has a logger of this name
 app.api.binary_types = []  # all that is answered here is text; bytes go through the edge
 app.register_middleware(journal.keep, "all")
 

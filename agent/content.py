@@ -167,16 +167,17 @@ class Draft:
         """Write what arrives; one batch is written in a thread while the next arrives, for a full page cache makes wait."""
         size, waiting, batch = 0, 0, list[bytes]()
         writing: asyncio.Future[None] | None = None
-        async for chunk in chunks:
-            batch.append(chunk)
-            waiting += len(chunk)
-            if waiting >= _CHUNK:
-                if writing is not None:
-                    await writing
-                writing = asyncio.ensure_future(asyncio.to_thread(_write_all, self._file, batch))
-                size, waiting, batch = size + waiting, 0, []
-        if writing is not None:
-            await writing
+        try:
+            async for chunk in chunks:
+                batch.append(chunk)
+                waiting += len(chunk)
+                if waiting >= _CHUNK:
+                    await _over(writing)
+                    writing = asyncio.ensure_future(asyncio.to_thread(_write_all, self._file, batch))
+                    size, waiting, batch = size + waiting, 0, []
+        finally:
+            # Whatever ends us: the file's number may be another file's as soon as it is closed.
+            await _over(writing)
         _write_all(self._file, batch)
         return size + waiting
 
@@ -199,6 +200,13 @@ class Draft:
                 raise
             await asyncio.to_thread(_copy, self._beside, self._path)
             os.unlink(self._beside)
+
+
+async def _over(writing: "asyncio.Future[None] | None") -> None:
+    """Wait for the thread that writes. To be cancelled does not end a thread, so it is not passed on to it."""
+    if writing is not None:
+        await asyncio.wait((writing,))
+        writing.result()
 
 
 def _regular(path: str) -> os.stat_result | None:

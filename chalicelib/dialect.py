@@ -31,6 +31,7 @@ class Request:
     body: bytes = b""
     source: str = ""  # the caller's network address
     id: str = ""
+    notes: dict[str, str] = field(default_factory=dict)  # what is found out about it on the way, for the log
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ TASK_STOPPED: dict[str, Any] = {
 }
 """The events that we want. The template narrows them to our cluster, whose name is not known here."""
 
-ASKED = "UserInitiated"  # the code of a stop that somebody asked for
 
 WORDS = {
     "OutOfMemoryError": "it ran out of memory",
@@ -31,10 +30,11 @@ def task_stopped(world: World, detail: Mapping[str, Any]) -> None:
 
 
 def reason(detail: Mapping[str, Any]) -> str:
-    """Why a task ended, for a person: ECS's words, and what they mean where we know."""
-    said = [str(detail.get("stopCode", "")), str(detail.get("stoppedReason", ""))]
-    said += [str(container.get("reason", "")) for container in detail.get("containers", [])]
-    codes = [str(c["exitCode"]) for c in detail.get("containers", []) if c.get("exitCode") is not None]
-    known = next((words for sign, words in WORDS.items() if any(sign in text for text in said)), "its machine ended")
-    told = next((text for text in (*said[2:], said[1]) if text), "")
-    return known + (f" with exit code {codes[0]}" if codes and not told else "") + (f" ({told[:200]})" if told else "")
+    """Why a task ended, for a person: what ECS's words mean, where we know, and those words; its exit code where not."""
+    containers = detail.get("containers", [])
+    said = [str(container["reason"]) for container in containers if container.get("reason")]
+    said += [str(detail[name]) for name in ("stoppedReason", "stopCode") if detail.get(name)]
+    known = next((meaning for sign, meaning in WORDS.items() if any(sign in words for words in said)), None)
+    codes = [container["exitCode"] for container in containers if container.get("exitCode") is not None]
+    unknown = f"its machine ended with exit code {codes[0]}" if codes else "its machine ended"
+    return (known or unknown) + (f" ({said[0][:200]})" if said else "")

@@ -63,12 +63,14 @@ def admit(world: World, dialect: Dialect, request: Request) -> tuple[Route, Call
     """The route of a request and the call that it makes, once its caller is known and allowed and its fields are right."""
     route, params = dialect.matcher.match(request.method, request.path)
     caller = caller_of(world, route, request)
+    request.notes.update({name: params[name] for name in params if name == "sandbox"})
     return route, understood(world, dialect, route, params, caller, request)
 
 
 def caller_of(world: World, route: Route, request: Request) -> Caller:
     """Whoever asks, if the route is for them: `Unauthenticated` or `Forbidden` where it is not."""
     caller = NOBODY if route.open else access.identify(world, bearer(request))
+    request.notes["organization"] = caller.owner
     caller.must(route.needs)
     return caller
 
@@ -138,6 +140,7 @@ def chalice_answer(request: Any, world: World, answerer: Answerer = answer) -> A
         id=request.context.get("requestId", ""),
     )
     reply = answerer(world, name, ours)
+    request.context["notes"] = ours.notes
     # Chalice takes bytes for binary content types alone, and here all is text.
     return Response(body=reply.body.decode(), status_code=reply.status, headers=dict(reply.headers))
 

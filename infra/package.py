@@ -19,6 +19,7 @@ import yaml
 from chalice.package import YAMLTemplateSerializer
 
 from infra import layer
+from infra.behaviours import cache_behaviours
 from infra.zips import pack
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +93,7 @@ def completed(template: Template, keys: dict[str, str]) -> Template:
     for resource in whole["Resources"].values():
         if uri := resource["Properties"].pop("DefinitionUri", None):
             resource["Properties"]["Definition"] = json.loads((ROOT / "infra" / uri).read_text())
+    whole["Resources"]["Front"]["Properties"]["DistributionConfig"]["CacheBehaviors"] = cache_behaviours()
     whole["Resources"]["Libraries"]["Properties"]["ContentUri"] = _in_bucket(keys["layer.zip"])
     return whole
 

@@ -41,6 +41,8 @@ class Child:
             self.process = subprocess.Popen(
                 [*LIFELINE, *self.command],
                 env=dict(self.environment),
+                # Podman's monitors leave a file named "oom" wherever they were started.
+                cwd=self.log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

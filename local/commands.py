@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,8 @@ def _ended(program: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        program.terminate()
+        # What root starts is behind unshare, which heeds no SIGTERM, and takes everything along when it is killed.
+        program.send_signal(signal.SIGKILL if os.geteuid() == 0 else signal.SIGTERM)
         raise
 
 

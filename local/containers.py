@@ -17,9 +17,11 @@ from local.engine import OWNER_LABEL, EngineRefused, Machine, Order
 from local.exits import Exits
 from local.home import Home
 
-# Beyond Docker's own default: nothing in a sandbox makes device files or writes the kernel's audit log, while sudo, apt and
-# ping need all the others. Raw packets reach no neighbour: see networks.keep_apart.
-DROPPED_CAPABILITIES = ["MKNOD", "AUDIT_WRITE"]
+# Beyond Docker's own default: nothing in a sandbox makes device files or writes the kernel's audit log, while sudo and apt
+# need all the others. Raw packets above all: who may send them answers ARP in a neighbour's name, and the host would show
+# it that neighbour's token. Everybody may ping without them.
+DROPPED_CAPABILITIES = ["MKNOD", "AUDIT_WRITE", "NET_RAW"]
+SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647"}
 PIDS_LIMIT = 4096
 DOOR = "/run/sandbar/door"
 # A container's end is known before the engine has written it down.
@@ -98,6 +100,7 @@ class ContainerEngine:
             network_mode=networks.name(self._home.tag),
             nano_cpus=round(order.cpus * 1e9),
             pids_limit=PIDS_LIMIT,
+            sysctls=SYSCTLS,
         )
         return {
             "Image": order.image,

@@ -66,7 +66,9 @@ class Nursery:
             return self._fork(layers, {"environment": dict(env), "folder": cwd, "script": command[1]})
 
     def close(self) -> None:
-        if self._zygote:
+        """End the process that forks; workers end when they are asked no more."""
+        if self._zygote and self._socket:
+            self._socket.close()
             self._zygote.kill()
             self._zygote.wait()
 

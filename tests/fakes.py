@@ -412,6 +412,8 @@ class Blobs:
 
     def complete(self, key: str, upload: str, etags: Sequence[str]) -> int:
         parts = self._uploads.get(upload)
+        if parts is None and key in self.objects:
+            return len(self.objects[key])
         if (
             parts is None
             or not etags
@@ -428,8 +430,10 @@ class Blobs:
     def url(self, key: str, lifetime: timedelta) -> str:
         return f"memory://{key}"
 
-    def remove(self, prefix: str) -> None:
-        self.objects = {key: value for key, value in self.objects.items() if not key.startswith(prefix)}
+    def remove(self, key: str) -> None:
+        below = [each for each in self.objects if key.endswith("/") and each.startswith(key)]
+        for each in [key, *below]:
+            self.objects.pop(each, None)
 
     def send(self, url: str, content: bytes) -> str:
         """PUT to a part's URL; its ETag."""

@@ -40,7 +40,7 @@ def _told(status: int, raw: bytes) -> Mapping[str, Any]:
         raise Unavailable(f"the sandbox's answer is longer than {LONGEST_ANSWER} bytes")
     try:
         answer = json.loads(raw) if raw.strip() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise Unavailable(f"the sandbox's answer of status {status} is not a JSON object")

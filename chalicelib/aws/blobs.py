@@ -1,6 +1,7 @@
 """S3: checkpoints, sent and fetched by URLs that say one object, one verb and a while."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -36,14 +37,22 @@ class S3Blobs:
         ]
 
     def complete(self, key: str, upload: str, etags: Sequence[str]) -> int:
-        """Two calls: the second asks how long the object became."""
+        """Two calls: the second asks how long the object became.
+
+        Where the first is asked again, by botocore or by whoever did not hear the answer, the upload is gone and the object
+        is there.
+        """
         parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
         missing = Conflict("a part of the upload is missing or is not the one that was sent")
         gone = Conflict("this upload is not, or is no longer, under way")
-        with turning(InvalidPart=missing, InvalidPartOrder=missing, MalformedXML=missing, NoSuchUpload=gone):
+        with (
+            turning(InvalidPart=missing, InvalidPartOrder=missing, MalformedXML=missing),
+            suppress(self._client.exceptions.NoSuchUpload),
+        ):
             self._client.complete_multipart_upload(
                 Bucket=self._bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
             )
+        with turning(**{"404": gone}):
             return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
 
     def abandon(self, key: str, upload: str) -> None:
@@ -60,8 +69,19 @@ class S3Blobs:
         params = {"Bucket": self._bucket, "Key": key}
         return str(self._client.generate_presigned_url("get_object", Params=params, ExpiresIn=seconds))
 
-    def remove(self, prefix: str) -> None:
-        """Two calls for each thousand objects, one where there is none."""
+    def remove(self, key: str) -> None:
+        """One call; for all below a key two for each thousand, one where there is none."""
+        if key.endswith("/"):
+            self._remove_below(key)
+        else:  # without a list: another checkpoint's key may begin with this whole key
+            with turning():
+                self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    @property
+    def _client(self) -> Any:
+        return self._clients["s3"]
+
+    def _remove_below(self, prefix: str) -> None:
         while True:
             with turning():
                 found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=REMOVED_AT_ONCE)
@@ -70,7 +90,3 @@ class S3Blobs:
                     self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": keys, "Quiet": True})
             if not found.get("IsTruncated"):
                 return
-
-    @property
-    def _client(self) -> Any:
-        return self._clients["s3"]

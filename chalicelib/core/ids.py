@@ -23,5 +23,5 @@ def id_before(id: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether it has the form of one; a name never has."""
+    """Whether it has the form of one."""
     return len(text) == 36 and text.count("-") == 4 and all(c in "0123456789abcdef-" for c in text)

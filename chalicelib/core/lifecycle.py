@@ -2,6 +2,7 @@
 but `wait`. What the machine and the workflow report back is in `movements`."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -60,10 +61,12 @@ def create(world: World, owner: str, wish: Wish, *, created_by: str = "", reques
 
 
 def get(world: World, owner: str, id_or_name: str) -> Sandbox:
-    """The owner's sandbox of this id or name, else `NotFound`."""
+    """The owner's sandbox of this id or name, else `NotFound`. A name may look like an id: many are UUIDs."""
+    if is_id(id_or_name):
+        with suppress(NotFound):
+            return world.sandboxes.get(owner, id_or_name)
     try:
-        find = world.sandboxes.get if is_id(id_or_name) else world.sandboxes.named
-        return find(owner, id_or_name)
+        return world.sandboxes.named(owner, id_or_name)
     except NotFound:
         raise NotFound(f"sandbox {id_or_name[:80]} not found") from None
 

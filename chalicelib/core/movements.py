@@ -233,8 +233,11 @@ def _again(world: World, sandbox: Sandbox) -> None:
     changes: dict[str, Any] = {"movement": movement, "changed_at": world.clock.now(), "waiter": ""}
     if sandbox.state in BOOTING:
         changes |= {"incarnation": movement, "booted": False}
+    again = world.sandboxes.put(replace(sandbox, **changes))
+    # After the write: had its agent said hello meanwhile, the machine would be the sandbox's by now.
+    if sandbox.state in BOOTING:
         world.machines.stop_all(sandbox.incarnation, "its sandbox is started anew")
-    set_off(world, world.sandboxes.put(replace(sandbox, **changes)))
+    set_off(world, again)
 
 
 def _somebodys(world: World, incarnation: str) -> bool:

@@ -161,7 +161,10 @@ class Blobs(Protocol):
         """URLs to PUT the parts first, first + 1, ... to. Numbers run from 1 to 10,000."""
 
     def complete(self, key: str, upload: str, etags: Sequence[str]) -> int:
-        """Make one object of the parts; its size in bytes. `Conflict` where a part is missing or another one was sent."""
+        """Make one object of the parts; its size in bytes. `Conflict` where a part is missing or another one was sent.
+
+        Asking again is harmless, as long as the object is there.
+        """
 
     def abandon(self, key: str, upload: str) -> None:
         """Give the upload up; nothing where it is gone."""
@@ -169,8 +172,8 @@ class Blobs(Protocol):
     def url(self, key: str, lifetime: timedelta) -> str:
         """A URL to GET the object from."""
 
-    def remove(self, prefix: str) -> None:
-        """Remove every object whose key begins so."""
+    def remove(self, key: str) -> None:
+        """Remove the object of this key and no other; of a key that ends in a slash, every object below it."""
 
 
 class Agents(Protocol):

@@ -163,13 +163,18 @@ def keeper(tables: Tables | None) -> Kept:
     return Kept(DynamoSandboxes(tables, organizations, audit), DynamoKeys(tables, audit), organizations, audit, clock)
 
 
-def created(clients: Clients, template: dict[str, Any]) -> Tables:
-    """The template's tables, empty, under names of their own."""
-    prefix = next(_prefixes)
+def create_tables(clients: Clients, template: dict[str, Any], prefix: str) -> None:
+    """Make the template's tables, under names that begin so."""
     for name in TABLES:
         properties = template["Resources"][name]["Properties"]
         wanted = {key: properties[key] for key in CREATED_WITH if key in properties}
         clients["dynamodb"].create_table(TableName=prefix + name.lower(), **wanted)
+
+
+def created(clients: Clients, template: dict[str, Any]) -> Tables:
+    """The template's tables, empty, under names of their own."""
+    prefix = next(_prefixes)
+    create_tables(clients, template, prefix)
     return open_tables(prefix, clients)
 
 

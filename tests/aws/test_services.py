@@ -216,6 +216,15 @@ def test_parts_become_one_object(blobs: Blobs) -> None:
     assert _fetch(blobs, blobs.url("checkpoints/a", HOUR)) == b"".join(parts)
 
 
+def test_an_upload_that_is_completed_twice_is_one_object(blobs: Blobs) -> None:
+    upload = blobs.begin("checkpoints/a")
+    etag = _send(blobs, blobs.part_urls("checkpoints/a", upload, 1, 1)[0], b"content")
+
+    sizes = [blobs.complete("checkpoints/a", upload, [etag]), blobs.complete("checkpoints/a", upload, [etag])]
+
+    assert sizes == [7, 7]
+
+
 def test_an_upload_with_a_wrong_part_is_refused(blobs: Blobs) -> None:
     upload = blobs.begin("checkpoints/a")
     etag = _send(blobs, blobs.part_urls("checkpoints/a", upload, 1, 1)[0], b"content")
@@ -247,6 +256,19 @@ def test_all_below_a_prefix_goes_and_nothing_else(blobs: Blobs) -> None:
     assert _fetch(blobs, blobs.url("b/1", HOUR)) == b"b/1"
     with pytest.raises((KeyError, OSError)):
         _fetch(blobs, blobs.url("a/1", HOUR))
+
+
+def test_a_removed_object_takes_none_along_whose_key_begins_with_its_own(blobs: Blobs) -> None:
+    for name in ("a/id-5", "a/id-52"):
+        upload = blobs.begin(name)
+        blobs.complete(name, upload, [_send(blobs, blobs.part_urls(name, upload, 1, 1)[0], name.encode())])
+
+    blobs.remove("a/id-5")
+    blobs.remove("a/id-5")
+
+    assert _fetch(blobs, blobs.url("a/id-52", HOUR)) == b"a/id-52"
+    with pytest.raises((KeyError, OSError)):
+        _fetch(blobs, blobs.url("a/id-5", HOUR))
 
 
 def _send(blobs: Blobs, url: str, content: bytes) -> str:
@@ -312,6 +334,7 @@ def test_an_agents_answer_is_its_json(agent: Callable[[int, bytes], str]) -> Non
         (500, b'{"error": "made up"}', errors.Unavailable),
         (200, b"[1]", errors.Unavailable),
         (200, b"{", errors.Unavailable),
+        (200, b"[" * 1_000_000, errors.Unavailable),
         (200, b" " * (4 * 1024 * 1024 + 1), errors.Unavailable),
     ],
 )

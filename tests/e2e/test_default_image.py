@@ -10,6 +10,7 @@ import pytest
 
 from local import home as homes
 from local import images, podman
+from local.containers import DROPPED_CAPABILITIES, SYSCTLS
 from local.image_stores import PodmanStore
 
 Run = Callable[..., str]
@@ -104,6 +105,17 @@ def test_the_image_holds_what_a_sandbox_is_expected_to_hold(
     shell: Callable[[str], str], script: str, answer: str
 ) -> None:
     assert shell(script) == answer
+
+
+def test_the_user_may_ping_and_nobody_sends_raw_packets(run: Run, built: Built) -> None:
+    as_started = [f"--cap-drop={name}" for name in DROPPED_CAPABILITIES]
+    as_started += [f"--sysctl={name}={value}" for name, value in SYSCTLS.items()]
+    raw = "import socket\ntry: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\nexcept PermissionError: print('no')"
+
+    told = run(built.default, "ping", "-c", "1", "127.0.0.1", options=("--user=daytona", *as_started))
+
+    assert "1 received" in told
+    assert run(built.default, "python3", "-c", raw, options=tuple(as_started)).strip() == "no"
 
 
 @pytest.mark.parametrize("image", ["default", "agent"])

@@ -120,6 +120,12 @@ def test_where_the_workflow_cannot_be_started_the_sweep_starts_it(house: House) 
     assert lifecycle.get(house.world, OWNER, "mine").state is State.STARTED
 
 
+def test_a_sandbox_whose_name_looks_like_an_id_is_found_by_it(house: House) -> None:
+    made = lifecycle.create(house.world, OWNER, Wish(name="123e4567-e89b-42d3-a456-426614174000"))
+
+    assert lifecycle.get(house.world, OWNER, made.name) == made
+
+
 def test_a_sandbox_is_found_by_id_and_by_name_and_only_by_its_owner(house: House) -> None:
     made = lifecycle.create(house.world, OWNER, Wish(name="mine"))
 

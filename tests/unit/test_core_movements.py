@@ -300,6 +300,20 @@ def test_only_the_newest_checkpoint_is_kept(house: House) -> None:
     assert list(house.blobs.objects) == [twice.checkpoint.key]
 
 
+def test_the_newest_checkpoint_is_kept_where_its_name_begins_with_the_older_ones(house: House) -> None:
+    stopped = asked(house, started(house), Event.STOP)
+    back = asked(house, stopped, Event.START)
+    for _ in range(10 * int(stopped.movement.rpartition("-")[2]) - 1 - back.version):
+        lifecycle.change(house.world, OWNER, back.id, public=True)
+
+    twice = asked(house, back, Event.STOP)
+
+    assert stopped.checkpoint is not None
+    assert twice.checkpoint is not None
+    assert twice.checkpoint.key.startswith(stopped.checkpoint.key)
+    assert list(house.blobs.objects) == [twice.checkpoint.key]
+
+
 def test_a_disk_that_cannot_be_saved_fails_the_stop_and_keeps_the_machine(house: House) -> None:
     made = started(house)
     house.agents_cannot_save = "no space left on device"
