@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chalicelib.core import checkpoints, errors, movements
+from chalicelib.core import audit, checkpoints, errors, movements
 from chalicelib.core.errors import Invalid, NotFound, Refused, TooLarge, Unauthenticated
 from chalicelib.core.world import World
 from chalicelib.dialect import Body, Needed, Reply, Request, bearer, boolean, list_of, parse, some_text, text, whole
@@ -43,7 +43,9 @@ def answer(world: World, name: str, request: Request) -> Reply:
         if request.method != "POST" or request.path not in CALLS:
             raise NotFound(f"there is nothing at {request.method} /{name}{request.path[:200]}")
         body, act = CALLS[request.path]
-        return _reply(200, act(world, Said(_token(request), parse(body, _json(request)))))
+        return _reply(
+            200, act(world.acting(audit.machine(request.source)), Said(_token(request), parse(body, _json(request))))
+        )
     except Refused as refused:
         status, code = CODES[type(refused)]
         return _reply(status, {"error": code, "message": refused.message})

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.core import movements
+from chalicelib.core import audit, movements
 from chalicelib.core.world import World
 
 TASK_STOPPED: dict[str, Any] = {
@@ -26,7 +26,7 @@ WORDS = {
 def task_stopped(world: World, detail: Mapping[str, Any]) -> None:
     """A task has ended: its sandbox may have lost its machine. Tasks that no movement of ours started are not ours."""
     if movement := str(detail.get("startedBy", "")):
-        movements.lost(world, detail["taskArn"], movement, reason(detail))
+        movements.lost(world.acting(audit.machine()), detail["taskArn"], movement, reason(detail))
 
 
 def reason(detail: Mapping[str, Any]) -> str:

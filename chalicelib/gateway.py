@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from chalicelib.core import access, errors
+from chalicelib.core import access, audit, errors
 from chalicelib.core.access import Caller
+from chalicelib.core.audit import Actor
 from chalicelib.core.errors import Invalid, NotFound, Refused, TooLarge
 from chalicelib.core.world import World
 from chalicelib.dialect import (
@@ -48,9 +49,14 @@ def answer(world: World, name: str, request: Request) -> Reply:
         route, call = admit(world, dialect, request)
         if route.on_edge:
             raise errors.Unsupported(f"{request.method} {request.path[:200]} is served by {world.settings.url}")
-        return told(dialect, route, call, route.act(world, call))  # type: ignore[operator]
+        return told(dialect, route, call, route.act(world.acting(actor(call)), call))  # type: ignore[operator]
     except Refused as refused:
         return refusal(dialect, request, refused)
+
+
+def actor(call: Call) -> Actor:
+    """Whom the audit log names for what this call does."""
+    return audit.user(call.caller, source=call.request.source, agent=call.request.headers.get("user-agent", ""))
 
 
 def admit(world: World, dialect: Dialect, request: Request) -> tuple[Route, Call]:

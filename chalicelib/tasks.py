@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from chalicelib.core import checkpoints, movements
+from chalicelib.core.audit import WORKFLOW
 from chalicelib.core.errors import Refused
 from chalicelib.core.world import World
 
@@ -21,7 +22,7 @@ REASONS: dict[tuple[str, str], str] = {
 
 def perform(world: World, event: Mapping[str, Any]) -> dict[str, Any]:
     """Do the task that a workflow's event names."""
-    TASKS[event["task"]](world, event)
+    TASKS[event["task"]](world.acting(WORKFLOW), event)
     return {}
 
 

@@ -10,14 +10,21 @@
 | SANDBAR_WORKFLOWS | what the ARNs of the state machines begin with |
 | SANDBAR_URL | the one address, which callers know |
 | SANDBAR_CONTROL | where agents find the control plane; by default the same |
+| SANDBAR_QUOTA | what an organization without a quota of its own may have at once, as JSON: `{"sandboxes": 10, "cpu": 20}` |
+| SANDBAR_AUDIT_DAYS | how long the audit log is kept, by default 90 days |
 | SANDBAR_WARM | how many machines of the default image and size are kept warm; by default none |
 """
 
 import functools
+import json
 import os
+from dataclasses import replace
+from datetime import timedelta
 
+from chalicelib.core.amounts import Amounts
 from chalicelib.core.limits import fitting
 from chalicelib.core.pools import Pool
+from chalicelib.core.quotas import DEFAULT
 from chalicelib.core.sandbox import Size
 from chalicelib.core.world import Settings, World
 
@@ -29,11 +36,13 @@ def world() -> World:
     """The World of this process."""
     # Imported here: botocore takes longer to import than everything else together.
     from chalicelib.aws.agents import HttpAgents
+    from chalicelib.aws.audit import DynamoAudit
     from chalicelib.aws.blobs import S3Blobs
     from chalicelib.aws.clients import Clients
     from chalicelib.aws.clock import SystemClock
     from chalicelib.aws.keys import DynamoKeys
     from chalicelib.aws.machines import EcsMachines
+    from chalicelib.aws.organizations import DynamoOrganizations
     from chalicelib.aws.sandboxes import DynamoSandboxes
     from chalicelib.aws.secret import secret_text
     from chalicelib.aws.tables import open_tables
@@ -41,16 +50,21 @@ def world() -> World:
 
     clients, url = Clients(), os.environ["SANDBAR_URL"].rstrip("/")
     tables = open_tables(os.environ["SANDBAR_TABLES"], clients)
+    clock = SystemClock()
+    audit = DynamoAudit(tables, clock, kept=timedelta(days=int(os.environ.get("SANDBAR_AUDIT_DAYS") or 90)))
+    organizations = DynamoOrganizations(tables, audit, default=_quota(os.environ.get("SANDBAR_QUOTA") or "{}"))
     return World(
-        sandboxes=DynamoSandboxes(tables),
-        keys=DynamoKeys(tables),
+        sandboxes=DynamoSandboxes(tables, organizations, audit),
+        keys=DynamoKeys(tables, audit),
         workflows=StepFunctions(
             clients, machines=os.environ["SANDBAR_WORKFLOWS"], control=os.environ.get("SANDBAR_CONTROL") or url
         ),
         machines=EcsMachines(clients, cluster=os.environ["SANDBAR_CLUSTER"]),
         blobs=S3Blobs(clients, bucket=os.environ["SANDBAR_BUCKET"]),
         agents=HttpAgents(),
-        clock=SystemClock(),
+        organizations=organizations,
+        audit=audit,
+        clock=clock,
         settings=Settings(
             secret=_long_enough(
                 os.environ.get("SANDBAR_SECRET") or secret_text(clients, os.environ["SANDBAR_SECRET_ARN"])
@@ -59,6 +73,10 @@ def world() -> World:
             pools=_pools(int(os.environ.get("SANDBAR_WARM") or 0)),
         ),
     )
+
+
+def _quota(said: str) -> Amounts:
+    return replace(DEFAULT, **json.loads(said))
 
 
 def _pools(count: int) -> tuple[Pool, ...]:

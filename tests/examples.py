@@ -8,6 +8,7 @@ from chalicelib.core.access import PERMISSIONS, Caller, Key
 from chalicelib.core.ids import new_id
 from chalicelib.core.sandbox import Checkpoint, Machine, Mount, Network, Policy, Sandbox, Size, Upload
 from chalicelib.core.states import State
+from chalicelib.core.tickets import Ticket
 from tests.fakes import BEGINNING
 
 OWNER, STRANGER = "org-1", "org-2"
@@ -42,6 +43,7 @@ def full_sandbox() -> Sandbox:
         volumes=(Mount("data", "/data"), Mount("more", "/more")),
         public=True,
         created_by="ada",
+        ticket=Ticket("key", "asked", BEGINNING),
         movement="m-1",
         waiter="token",
         incarnation="m-0",

@@ -1,16 +1,23 @@
 """The world in memory: every port keeps its promises without AWS, in microseconds. `tests/playing.py` sets it in motion."""
 
+import copy
 import hashlib
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Self
 
-from chalicelib.core import deadlines
+from chalicelib.aws.plain import build, plain
+from chalicelib.core import audit, deadlines, quotas
 from chalicelib.core.access import Key
+from chalicelib.core.amounts import NOTHING, Amounts
+from chalicelib.core.audit import Actor, Entries, Entry
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale, Unavailable
-from chalicelib.core.ids import is_id
+from chalicelib.core.ids import first_id, is_id
+from chalicelib.core.quotas import Day, Organization
 from chalicelib.core.sandbox import Filter, Machine, Page, Sandbox
 from chalicelib.core.states import State
 
@@ -34,31 +41,124 @@ class Clock:
         self._now += span
 
 
+class Audit:
+    """`Audit`, in a list."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._actor = clock, audit.INSTALLATION
+        self.entries: list[Entry] = []
+
+    def by(self, actor: Actor) -> Self:
+        """The same log, in which entries are written as this actor's doing."""
+        other = copy.copy(self)
+        other._actor = actor
+        return other
+
+    def page(
+        self, owner: str, *, since: datetime | None, until: datetime | None, after: str | None, limit: int
+    ) -> Entries:
+        found = [
+            entry
+            for entry in sorted(self.entries, key=lambda entry: entry.id, reverse=True)
+            if entry.owner == owner
+            and (since is None or entry.id >= first_id(since))
+            and (until is None or entry.id < first_id(until))
+            and (after is None or entry.id < after)
+        ]
+        return Entries(tuple(found[:limit]), found[limit - 1].id if len(found) > limit else None)
+
+    def of_sandbox(self, sandbox: Sandbox, *, gone: bool = False) -> None:
+        if entry := audit.of_sandbox(sandbox, self._actor, self._clock.now(), gone=gone):
+            self._note(entry)
+
+    def of_key(self, key: Key, *, gone: bool = False) -> None:
+        self._note(audit.of_key(key, self._actor, self._clock.now(), gone=gone))
+
+    def of_quota(self, before: Organization, after: Organization) -> None:
+        self._note(audit.of_quota(before, after, self._actor, self._clock.now()))
+
+    def _note(self, entry: Entry) -> None:
+        self.entries.append(build(Entry, json.loads(json.dumps(plain(entry)))))
+
+
+class Organizations:
+    """`Organizations`, in dictionaries."""
+
+    def __init__(self, clock: Clock, log: Audit | None = None, default: Amounts = quotas.DEFAULT) -> None:
+        self._clock, self._default, self._lock = clock, default, threading.RLock()
+        self._audit = log or Audit(clock)
+        self._used: dict[str, Amounts] = {}
+        self._own: dict[str, Amounts] = {}
+        self._days: dict[tuple[str, date], Day] = {}
+
+    def by(self, actor: Actor) -> Self:
+        other = copy.copy(self)
+        other._audit = self._audit.by(actor)
+        return other
+
+    def get(self, owner: str) -> Organization:
+        quota = self._own.get(owner, self._default)
+        return Organization(owner, quota, self._used.get(owner, NOTHING), own=owner in self._own)
+
+    def set_quota(self, organization: Organization, quota: Amounts) -> Organization:
+        with self._lock:
+            now = self.get(organization.owner)
+            if (now.quota, now.own) != (organization.quota, organization.own):
+                raise Stale("the quota was changed meanwhile")
+            self._own[organization.owner] = quota
+            changed = replace(organization, quota=quota, own=True)
+            self._audit.of_quota(organization, changed)
+            return changed
+
+    def days(self, owner: str, first: date) -> tuple[Organization, Sequence[Day]]:
+        return self.get(owner), [self._days[key] for key in sorted(self._days) if key[0] == owner and key[1] >= first]
+
+    def count(self, owner: str, change: Amounts, *, refusable: bool) -> None:
+        """What the write of a sandbox changes; refused before it is written."""
+        with self._lock:
+            now, organization = self._clock.now(), self.get(owner)
+            if refusable and (refused := quotas.refusal(organization, change)):
+                raise refused
+            day = self._days.get((owner, now.date()), Day(now.date()))
+            moments = day.moments + change * quotas.second_of(now)
+            self._used[owner] = organization.used + change
+            self._days[owner, now.date()] = replace(day, changes=day.changes + change, moments=moments)
+
+
 class Sandboxes:
     """`Sandboxes`, in dictionaries behind a lock."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, organizations: Organizations | None = None, log: Audit | None = None) -> None:
         self._clock, self._lock = clock, threading.RLock()
+        self._audit = log or Audit(clock)
+        self._organizations = organizations or Organizations(clock)
         self._rows: dict[tuple[str, str], Sandbox] = {}
         self._names: dict[tuple[str, str], str] = {}
+        self._tickets: dict[tuple[str, str], tuple[str, datetime]] = {}
         self._buried: dict[tuple[str, str], tuple[Sandbox, datetime]] = {}
+
+    def by(self, actor: Actor) -> Self:
+        other = copy.copy(self)
+        other._audit = self._audit.by(actor)
+        return other
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         with self._lock:
             self._must_be_free(sandbox)
-            return self._enter(sandbox)
+            return self._enter(self._counted(sandbox))
 
     def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
         with self._lock:
             self._must_hold(warm)
             self._must_be_free(sandbox)
+            counted = self._counted(sandbox)
             self._leave(warm)
-            return self._enter(sandbox)
+            return self._enter(counted)
 
     def put(self, sandbox: Sandbox) -> Sandbox:
         with self._lock:
             self._must_hold(sandbox)
-            return self._write(replace(sandbox, version=sandbox.version + 1))
+            return self._write(replace(self._counted(sandbox), version=sandbox.version + 1))
 
     def get(self, owner: str, id: str) -> Sandbox:
         try:
@@ -68,6 +168,12 @@ class Sandboxes:
 
     def named(self, owner: str, name: str) -> Sandbox:
         return self.get(owner, self._names.get((owner, name), ""))
+
+    def ticketed(self, owner: str, key: str) -> str:
+        id, until = self._tickets.get((owner, key), ("", BEGINNING))
+        if until <= self._clock.now():
+            raise NotFound("no request was made under this key")
+        return id
 
     def owner_of(self, id: str) -> str:
         return self._one(lambda s: s.id == id).owner
@@ -99,6 +205,8 @@ class Sandboxes:
         with self._lock:
             self._must_hold(sandbox)
             self._leave(sandbox)
+            self._organizations.count(sandbox.owner, NOTHING - sandbox.charged, refusable=False)
+            self._audit.of_sandbox(sandbox, gone=True)
             self._buried[sandbox.owner, sandbox.id] = (sandbox, until)
 
     def tombstone(self, owner: str, id: str) -> Sandbox:
@@ -127,6 +235,12 @@ class Sandboxes:
             and s.name.startswith(where.name_prefix)
         ]
 
+    def _counted(self, sandbox: Sandbox) -> Sandbox:
+        charge = quotas.charge(sandbox)
+        self._organizations.count(sandbox.owner, charge - sandbox.charged, refusable=quotas.refusable(sandbox))
+        self._audit.of_sandbox(sandbox)
+        return replace(sandbox, charged=charge)
+
     def _must_hold(self, sandbox: Sandbox) -> None:
         row = self._rows.get((sandbox.owner, sandbox.id))
         if row is None or row.version != sandbox.version:
@@ -135,8 +249,14 @@ class Sandboxes:
     def _must_be_free(self, sandbox: Sandbox) -> None:
         if (sandbox.owner, sandbox.id) in self._rows or (sandbox.owner, sandbox.name) in self._names:
             raise Conflict(f"the name {sandbox.name} is taken", name=sandbox.name)
+        if sandbox.ticket:
+            with suppress(NotFound):
+                self.ticketed(sandbox.owner, sandbox.ticket.key)
+                raise Conflict("this request's key was used before; take another key")
 
     def _enter(self, sandbox: Sandbox) -> Sandbox:
+        if sandbox.ticket:
+            self._tickets[sandbox.owner, sandbox.ticket.key] = (sandbox.id, sandbox.ticket.until)
         self._names[sandbox.owner, sandbox.name] = sandbox.id
         return self._write(replace(sandbox, version=sandbox.version + 1))
 
@@ -144,16 +264,23 @@ class Sandboxes:
         del self._rows[sandbox.owner, sandbox.id], self._names[sandbox.owner, sandbox.name]
 
     def _write(self, sandbox: Sandbox) -> Sandbox:
-        self._rows[sandbox.owner, sandbox.id] = sandbox
-        return sandbox
+        given = replace(sandbox, was=replace(sandbox, was=None))
+        self._rows[sandbox.owner, sandbox.id] = given
+        return given
 
 
 class Keys:
     """`Keys`, in a dictionary."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: Audit | None = None) -> None:
         self._rows: dict[str, Key] = {}
         self._lock = threading.Lock()
+        self._audit = log or Audit(Clock())
+
+    def by(self, actor: Actor) -> Self:
+        other = copy.copy(self)
+        other._audit = self._audit.by(actor)
+        return other
 
     def add(self, key: Key) -> Key:
         with self._lock:
@@ -161,6 +288,7 @@ class Keys:
             if key.hash in self._rows or any(same):
                 raise Conflict(f"{key.user} has a key named {key.name}")
             self._rows[key.hash] = key
+            self._audit.of_key(key)
             return key
 
     def get(self, hash: str) -> Key:
@@ -179,6 +307,7 @@ class Keys:
     def remove(self, key: Key) -> None:
         if self._rows.pop(key.hash, None) is None:
             raise NotFound(f"there is no key named {key.name}")
+        self._audit.of_key(key, gone=True)
 
 
 @dataclass

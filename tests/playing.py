@@ -10,7 +10,19 @@ from chalicelib.core.agent_errors import from_agent
 from chalicelib.core.errors import Refused
 from chalicelib.core.sandbox import Sandbox
 from chalicelib.core.world import Settings, World
-from tests.fakes import Agents, Blobs, Clock, Execution, Keys, Machines, Sandboxes, Task, Workflows
+from tests.fakes import (
+    Agents,
+    Audit,
+    Blobs,
+    Clock,
+    Execution,
+    Keys,
+    Machines,
+    Organizations,
+    Sandboxes,
+    Task,
+    Workflows,
+)
 
 SECRET = b"a secret of thirty-two characters"
 TIMED_OUT = {"Error": "States.Timeout", "Cause": ""}
@@ -22,8 +34,10 @@ class House:
 
     def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
-        self.sandboxes = Sandboxes(self.clock)
-        self.keys = Keys()
+        self.audit = Audit(self.clock)
+        self.organizations = Organizations(self.clock, self.audit)
+        self.sandboxes = Sandboxes(self.clock, self.organizations, self.audit)
+        self.keys = Keys(self.audit)
         self.workflows = Workflows()
         self.machines = Machines()
         self.blobs = Blobs()
@@ -40,6 +54,8 @@ class House:
             machines=self.machines,
             blobs=self.blobs,
             agents=self.agents,
+            organizations=self.organizations,
+            audit=self.audit,
             clock=self.clock,
             settings=settings or Settings(secret=SECRET, url="http://127.0.0.1:8080"),
         )

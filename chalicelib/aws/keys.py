@@ -1,18 +1,20 @@
 """API keys in DynamoDB. Calls: get 1, or none within ten seconds; list 2; note_use 1; add and remove 1 transaction."""
 
+import copy
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
-from pynamodb.transactions import TransactWrite
-
+from chalicelib.aws.audit import DynamoAudit
 from chalicelib.aws.errors import turning
 from chalicelib.aws.plain import build, plain
 from chalicelib.aws.tables import KeyRow, NameRow, Tables
+from chalicelib.aws.transactions import Part, transact
 from chalicelib.core.access import Key
+from chalicelib.core.audit import Actor
 from chalicelib.core.errors import Conflict, NotFound
 
 REMEMBERED_SECONDS = 10.0
@@ -23,20 +25,27 @@ NAMES = "key "  # begins what a key's name is in the table of names; no sandbox'
 class DynamoKeys:
     """`Keys`, kept by DynamoDB."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, audit: DynamoAudit) -> None:
+        self._tables, self._audit = tables, audit
         self._rows = tables.keys
         self._remembered: dict[str, tuple[float, Key]] = {}
 
+    def by(self, actor: Actor) -> Self:
+        """The same, with the same memory."""
+        other = copy.copy(self)
+        other._audit = self._audit.by(actor)
+        return other
+
     def add(self, key: Key) -> Key:
-        """The key and its name in one transaction."""
+        """The key, its name and the audit log's row in one transaction."""
         named, exists = Conflict(f"{key.user} has a key named {key.name}"), Conflict("this key exists")
-        with (
-            turning(ConditionalCheckFailed_0=exists, ConditionalCheckFailed_1=named, TransactionConflict_1=named),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            write.save(self._row(key), condition=KeyRow.hash.does_not_exist())
-            write.save(self._name(key), condition=NameRow.name.does_not_exist())
+        row, name = self._row(key), self._name(key)
+        parts = [
+            Part("save", row, KeyRow.hash.does_not_exist(), failed=exists),
+            Part("save", name, NameRow.name.does_not_exist(), failed=named),
+            self._audit.of_key(key),
+        ]
+        transact(self._tables.connection, parts)
         return key
 
     def get(self, hash: str) -> Key:
@@ -71,15 +80,16 @@ class DynamoKeys:
         self._remember(replace(key, used_at=now))
 
     def remove(self, key: Key) -> None:
-        """The key and its name in one transaction."""
+        """The key, its name and the audit log's row in one transaction."""
         gone = NotFound(f"there is no key named {key.name}")
         self._remembered.pop(key.hash, None)
-        with (
-            turning(ConditionalCheckFailed_0=gone, TransactionConflict_0=gone),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            write.delete(self._rows(key.hash), condition=KeyRow.hash.exists())
-            write.delete(self._name(key))
+        row, name = self._rows(key.hash), self._name(key)
+        parts = [
+            Part("delete", row, KeyRow.hash.exists(), failed=gone),
+            Part("delete", name),
+            self._audit.of_key(key, gone=True),
+        ]
+        transact(self._tables.connection, parts)
 
     def _remember(self, key: Key) -> Key:
         if len(self._remembered) >= MOST_REMEMBERED:

@@ -13,9 +13,12 @@ T = TypeVar("T")
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON says it: times as ISO 8601, spans in seconds, sets in order, dataclasses as objects."""
+    """The value as JSON says it: times as ISO 8601, spans in seconds, sets in order, dataclasses as objects.
+
+    Of a dataclass it says what makes it equal to another.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, timedelta):
@@ -41,7 +44,7 @@ def build(kind: type[T], said: Mapping[str, Any]) -> T:
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind) if field.compare}
 
 
 def _built(hint: Any, said: Any) -> Any:

@@ -1,74 +1,69 @@
 """The sandboxes in DynamoDB.
 
-Calls: get, put, touch, owner_of and a page of a list 1 each; named, incarnated and due 2; add, claim and bury 1 transaction.
+Calls: get, put, touch, owner_of and a page of a list 1 each; named, incarnated and due 2; add, claim, bury and a put that
+is counted or told of 1 transaction.
 """
 
 import functools
 import json
 import operator
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from pynamodb.expressions.condition import Condition
-from pynamodb.transactions import TransactWrite
 
+from chalicelib.aws.audit import DynamoAudit
 from chalicelib.aws.errors import turning
+from chalicelib.aws.organizations import DynamoOrganizations
 from chalicelib.aws.plain import build, plain
 from chalicelib.aws.tables import NameRow, SandboxRow, Tables, TombstoneRow
-from chalicelib.core import deadlines
+from chalicelib.aws.transactions import Part, transact
+from chalicelib.core import deadlines, quotas
+from chalicelib.core.amounts import NOTHING, Amounts
+from chalicelib.core.audit import Actor
 from chalicelib.core.errors import Conflict, Invalid, NotFound, Stale
 from chalicelib.core.ids import is_id
 from chalicelib.core.sandbox import Filter, Page, Sandbox
 from chalicelib.core.states import State
+from chalicelib.core.tickets import Ticket
 
 WAITS = "yes"  # the one value of the attribute: all that wait lie together, in the order of their deadlines
 COLUMNS = ("owner", "id", "name", "state", "version", "labels", "active_at")  # equal to what `plain` says of them
+TICKETS = "request "  # begins what a request's key is in the table of names; no sandbox's name has a space
 FILTERED_AT_ONCE = 1000
 
 
 class DynamoSandboxes:
     """`Sandboxes`, kept by DynamoDB."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, organizations: DynamoOrganizations, audit: DynamoAudit) -> None:
+        self._tables, self._organizations, self._audit = tables, organizations, audit
         self._rows = tables.sandboxes
+
+    def by(self, actor: Actor) -> "DynamoSandboxes":
+        """The same tables, other entries."""
+        return DynamoSandboxes(self._tables, self._organizations, self._audit.by(actor))
 
     def add(self, sandbox: Sandbox) -> Sandbox:
         """Both rows in one transaction: a name without a sandbox, or one without a name, cannot be."""
-        saved, taken, exists = replace(sandbox, version=sandbox.version + 1), _taken(sandbox), _exists(sandbox)
-        with (
-            turning(ConditionalCheckFailed_0=exists, ConditionalCheckFailed_1=taken, TransactionConflict_1=taken),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            self._enter(write, saved)
-        return saved
+        return self._transacted(sandbox, self._enter, self._told(sandbox, quotas.charge(sandbox)))
 
     def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
-        """Four rows in one transaction: the warm machine's two go, the sandbox's two come."""
-        saved, taken, stale = replace(sandbox, version=sandbox.version + 1), _taken(sandbox), _stale(warm)
-        with (
-            turning(
-                ConditionalCheckFailed_0=stale,
-                TransactionConflict_0=stale,
-                ConditionalCheckFailed_2=_exists(sandbox),
-                ConditionalCheckFailed_3=taken,
-                TransactionConflict_3=taken,
-            ),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            self._leave(write, warm)
-            self._enter(write, saved)
-        return saved
+        """The warm machine's two rows go and the sandbox's two come in one transaction."""
+        told = self._told(sandbox, quotas.charge(sandbox))
+        return self._transacted(sandbox, lambda saved: [*self._leave(warm), *self._enter(saved)], told)
 
     def put(self, sandbox: Sandbox) -> Sandbox:
-        """One conditional write."""
+        """One conditional write, as a transaction where it is counted or told of."""
+        if told := self._told(sandbox, quotas.charge(sandbox)):
+            return self._transacted(sandbox, self._over, told)
         saved, stale = replace(sandbox, version=sandbox.version + 1), _stale(sandbox)
         with turning(ConditionalCheckFailedException=stale, TransactionConflictException=stale):
             self._row(saved).save(condition=SandboxRow.version == sandbox.version)
-        return saved
+        return _given(saved)
 
     def get(self, owner: str, id: str) -> Sandbox:
         """One consistent read."""
@@ -86,6 +81,17 @@ class DynamoSandboxes:
             except self._tables.names.DoesNotExist:
                 raise NotFound(f"sandbox {name[:80]} not found") from None
         return self.get(owner, row.id)
+
+    def ticketed(self, owner: str, key: str) -> str:
+        """One consistent read. DynamoDB takes days to remove what has expired, so that is looked at here."""
+        with turning():
+            try:
+                row = self._tables.names.get(owner, TICKETS + key, consistent_read=True)
+            except self._tables.names.DoesNotExist:
+                row = None
+        if row is None or (row.expires or 0) <= self._audit.now().timestamp():
+            raise NotFound("no request was made under this key")
+        return row.id
 
     def owner_of(self, id: str) -> str:
         """From the index, which holds the keys alone."""
@@ -151,17 +157,9 @@ class DynamoSandboxes:
             return
 
     def bury(self, sandbox: Sandbox, until: datetime) -> None:
-        """Three rows in one transaction."""
-        stale = _stale(sandbox)
-        with (
-            turning(ConditionalCheckFailed_0=stale, TransactionConflict_0=stale),
-            TransactWrite(connection=self._tables.connection) as write,
-        ):
-            write.delete(
-                self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version
-            )
-            write.delete(self._name(sandbox), condition=NameRow.id == sandbox.id)
-            write.save(self._tombstone(sandbox, until))
+        """Its two rows go and the tombstone comes in one transaction."""
+        grave = Part("save", self._tombstone(sandbox, until))
+        transact(self._tables.connection, [*self._leave(sandbox), grave, *self._told(sandbox, NOTHING, gone=True)])
 
     def tombstone(self, owner: str, id: str) -> Sandbox:
         """DynamoDB takes days to remove what has expired, so that is looked at here."""
@@ -174,13 +172,44 @@ class DynamoSandboxes:
             raise NotFound(f"sandbox {id[:80]} not found")
         return build(Sandbox, json.loads(row.body))
 
-    def _enter(self, write: TransactWrite, sandbox: Sandbox) -> None:
-        write.save(self._row(sandbox), condition=SandboxRow.id.does_not_exist())
-        write.save(self._name(sandbox), condition=NameRow.name.does_not_exist())
+    def _transacted(self, sandbox: Sandbox, own: Callable[[Sandbox], Sequence[Part]], told: Sequence[Part]) -> Sandbox:
+        """The sandbox as it was written, its own rows and what is told of them in one transaction."""
+        saved = replace(sandbox, version=sandbox.version + 1, charged=quotas.charge(sandbox))
+        transact(self._tables.connection, [*own(saved), *told])
+        return _given(saved)
 
-    def _leave(self, write: TransactWrite, sandbox: Sandbox) -> None:
-        write.delete(self._rows(owner=sandbox.owner, id=sandbox.id), condition=SandboxRow.version == sandbox.version)
-        write.delete(self._name(sandbox), condition=NameRow.id == sandbox.id)
+    def _told(self, sandbox: Sandbox, charge: Amounts, *, gone: bool = False) -> Sequence[Part]:
+        """The rows of its organization and of the audit log, where its write changes them."""
+        change, refusable = charge - sandbox.charged, quotas.refusable(sandbox)
+        counting = self._organizations.counting(sandbox.owner, change, refusable=refusable)
+        return [*counting, *self._audit.of_sandbox(sandbox, gone=gone)]
+
+    def _over(self, sandbox: Sandbox) -> Sequence[Part]:
+        row, stale, same = self._row(sandbox), _stale(sandbox), SandboxRow.version == sandbox.version - 1
+        return [Part("save", row, same, failed=stale, contended=stale)]
+
+    def _enter(self, sandbox: Sandbox) -> Sequence[Part]:
+        row, name = self._row(sandbox), self._name(sandbox)
+        return [
+            Part("save", row, SandboxRow.id.does_not_exist(), failed=_exists(sandbox)),
+            Part("save", name, NameRow.name.does_not_exist(), failed=_taken(sandbox)),
+            *(self._ticket(sandbox, sandbox.ticket) if sandbox.ticket else ()),
+        ]
+
+    def _ticket(self, sandbox: Sandbox, ticket: Ticket) -> Sequence[Part]:
+        row = self._tables.names(owner=sandbox.owner, name=TICKETS + ticket.key, id=sandbox.id)
+        row.expires = int(ticket.until.timestamp())
+        free = NameRow.name.does_not_exist() | (NameRow.expires <= int(self._audit.now().timestamp()))
+        used = Conflict("this request's key was used before; take another key")
+        return [Part("save", row, free, failed=used)]
+
+    def _leave(self, sandbox: Sandbox) -> Sequence[Part]:
+        row, name, stale = self._rows(owner=sandbox.owner, id=sandbox.id), self._name(sandbox), _stale(sandbox)
+        same = SandboxRow.version == sandbox.version
+        return [
+            Part("delete", row, same, failed=stale, contended=stale),
+            Part("delete", name, NameRow.id == sandbox.id, failed=stale, contended=stale),
+        ]
 
     def _row(self, sandbox: Sandbox) -> SandboxRow:
         said = plain(sandbox)
@@ -203,7 +232,12 @@ class DynamoSandboxes:
 def _sandbox(row: SandboxRow) -> Sandbox:
     columns = {name: getattr(row, name) for name in COLUMNS}
     columns["labels"] = row.labels.attribute_values
-    return build(Sandbox, {**json.loads(row.body), **columns, "policy": json.loads(row.policy)})
+    return _given(build(Sandbox, {**json.loads(row.body), **columns, "policy": json.loads(row.policy)}))
+
+
+def _given(sandbox: Sandbox) -> Sandbox:
+    """A sandbox that remembers how it is now, so that its next write can tell what it changes."""
+    return replace(sandbox, was=replace(sandbox, was=None))
 
 
 def _fits(where: Filter) -> Condition | None:

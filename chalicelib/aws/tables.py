@@ -1,4 +1,4 @@
-"""The tables: how sandboxes, their names, their tombstones and the keys lie in DynamoDB."""
+"""The tables: how sandboxes, their names, their tombstones, the keys, the organizations and the audit log lie in DynamoDB."""
 
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
@@ -66,11 +66,12 @@ class SandboxRow(Model):
 
 
 class NameRow(Model):
-    """A name that is taken, of a sandbox or of a key, and what has it."""
+    """A name that is taken, of a sandbox, a key or a request, and what has it."""
 
     owner = UnicodeAttribute(hash_key=True)
     name = UnicodeAttribute(range_key=True)
     id = UnicodeAttribute()
+    expires = NumberAttribute(null=True)  # of a request's: seconds since 1970, the table's time to live
 
 
 class KeyRow(Model):
@@ -90,6 +91,32 @@ class TombstoneRow(Model):
     expires = NumberAttribute()  # seconds since 1970: the table's time to live
 
 
+class EventRow(Model):
+    """An entry of the audit log, until DynamoDB takes it away."""
+
+    owner = UnicodeAttribute(hash_key=True)
+    id = UnicodeAttribute(range_key=True)
+    body = UnicodeAttribute()
+    expires = NumberAttribute()  # seconds since 1970: the table's time to live
+
+
+class OrganizationRow(Model):
+    """What an organization has, whose part is `now`, and how that changed on a day, whose part is `day 2026-11-22`."""
+
+    owner = UnicodeAttribute(hash_key=True)
+    part = UnicodeAttribute(range_key=True)
+    quota = UnicodeAttribute(null=True)  # its own, as JSON with its keys in order
+    sandboxes = NumberAttribute(null=True)
+    cpu = NumberAttribute(null=True)
+    memory_mib = NumberAttribute(null=True)
+    disk_gib = NumberAttribute(null=True)
+    # Of a day alone: each change times the second that it came at.
+    sandboxes_moments = NumberAttribute(null=True)
+    cpu_moments = NumberAttribute(null=True)
+    memory_mib_moments = NumberAttribute(null=True)
+    disk_gib_moments = NumberAttribute(null=True)
+
+
 @dataclass(frozen=True)
 class Tables:
     """The tables of one installation."""
@@ -98,6 +125,8 @@ class Tables:
     names: type[NameRow]
     keys: type[KeyRow]
     tombstones: type[TombstoneRow]
+    organizations: type[OrganizationRow]
+    events: type[EventRow]
     connection: Connection  # for transactions
 
 
@@ -111,6 +140,8 @@ def open_tables(prefix: str, clients: Clients) -> Tables:
         names=_opened(NameRow, prefix + "names", client),
         keys=_opened(KeyRow, prefix + "keys", client),
         tombstones=_opened(TombstoneRow, prefix + "tombstones", client),
+        organizations=_opened(OrganizationRow, prefix + "organizations", client),
+        events=_opened(EventRow, prefix + "events", client),
         connection=connection,
     )
 

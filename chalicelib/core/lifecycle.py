@@ -3,15 +3,16 @@ but `wait`. What the machine and the workflow report back is in `movements`."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
 from chalicelib.core import limits, movements, pools
-from chalicelib.core.errors import Conflict, Invalid, NotFound, Refused, Stale, TimedOut, Unavailable
+from chalicelib.core.errors import Conflict, Invalid, LimitReached, NotFound, Refused, Stale, TimedOut, Unavailable
 from chalicelib.core.ids import is_id, new_id
 from chalicelib.core.sandbox import Filter, Mount, Network, Page, Policy, Sandbox, Size
 from chalicelib.core.states import BOOTING, MOVING, Event, State
+from chalicelib.core.tickets import ticket
 from chalicelib.core.world import World
 
 TRIES = 5
@@ -37,37 +38,27 @@ class Wish:
     extras: Mapping[str, Any] = field(default_factory=dict)
 
 
-def create(world: World, owner: str, wish: Wish, *, created_by: str = "") -> Sandbox:
+def create(world: World, owner: str, wish: Wish, *, created_by: str = "", request_key: str | None = None) -> Sandbox:
     """A new sandbox: started where a warm machine was waiting, else on its way up.
 
-    `Invalid` for what no machine can be, `Conflict` where the name is taken.
+    Under a request's key it is the sandbox of that request, however often it is asked for within a day.
+    `Invalid` for what no machine can be, `Conflict` where the name is taken or the key was used for another wish,
+    `LimitReached` where the organization has no room.
     """
-    now = world.clock.now()
-    id = new_id(now)
-    movement = movements.name(id, 0)
-    sandbox = Sandbox(
-        id=id,
-        owner=owner,
-        name=limits.check_name(wish.name) if wish.name else id,
-        image=_known_image(world, wish.image),
-        state=State.CREATING,
-        created_at=now,
-        changed_at=now,
-        active_at=now,
-        size=limits.fitting(wish.size),
-        env=limits.check_env(wish.env),
-        labels=limits.check_labels(wish.labels),
-        user=wish.user,
-        policy=wish.policy,
-        network=wish.network,
-        volumes=wish.volumes,
-        public=wish.public,
-        created_by=created_by,
-        movement=movement,
-        incarnation=movement,
-        extras=wish.extras,
-    )
-    return pools.claim(world, sandbox) or movements.set_off(world, world.sandboxes.add(sandbox))
+    sandbox = _wished(world, owner, wish, created_by)
+    if request_key is None:
+        return _created(world, sandbox)
+    # When it expires counts from the request, and so differs in each repetition.
+    asked = asdict(replace(wish, policy=replace(wish.policy, expires_at=None)))
+    sandbox = replace(sandbox, ticket=ticket(request_key, asked, sandbox.created_at))
+    if earlier := _earlier(world, sandbox):
+        return earlier
+    try:
+        return _created(world, sandbox)
+    except (Conflict, LimitReached):
+        if earlier := _earlier(world, sandbox):
+            return earlier
+        raise
 
 
 def get(world: World, owner: str, id_or_name: str) -> Sandbox:
@@ -166,6 +157,55 @@ def _rejoined(world: World, sandbox: Sandbox) -> bool:
         return False
     movements.apply(world, sandbox, Event.ARRIVED, reason=None, upload=None, active_at=world.clock.now())
     return True
+
+
+def _wished(world: World, owner: str, wish: Wish, created_by: str) -> Sandbox:
+    """The sandbox that is wished for, as it is to be written first."""
+    now = world.clock.now()
+    id = new_id(now)
+    movement = movements.name(id, 0)
+    return Sandbox(
+        id=id,
+        owner=owner,
+        name=limits.check_name(wish.name) if wish.name else id,
+        image=_known_image(world, wish.image),
+        state=State.CREATING,
+        created_at=now,
+        changed_at=now,
+        active_at=now,
+        size=limits.fitting(wish.size),
+        env=limits.check_env(wish.env),
+        labels=limits.check_labels(wish.labels),
+        user=wish.user,
+        policy=wish.policy,
+        network=wish.network,
+        volumes=wish.volumes,
+        public=wish.public,
+        created_by=created_by,
+        movement=movement,
+        incarnation=movement,
+        extras=wish.extras,
+    )
+
+
+def _created(world: World, sandbox: Sandbox) -> Sandbox:
+    return pools.claim(world, sandbox) or movements.set_off(world, world.sandboxes.add(sandbox))
+
+
+def _earlier(world: World, sandbox: Sandbox) -> Sandbox | None:
+    """The sandbox that was created on the same ticket; its start is set off again, in case that was lost."""
+    mine = sandbox.ticket
+    try:
+        id = world.sandboxes.ticketed(sandbox.owner, mine.key if mine else "")
+    except NotFound:
+        return None
+    try:
+        earlier = world.sandboxes.get(sandbox.owner, id)
+    except NotFound:
+        raise Conflict("the sandbox that this request's key was used for is no more; take another key") from None
+    if earlier.ticket is None or mine is None or earlier.ticket.asked != mine.asked:
+        raise Conflict("this request's key was used before, to ask for something else; take another key")
+    return movements.set_off(world, earlier) if earlier.state is State.CREATING else earlier
 
 
 def _known_image(world: World, image: str | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from chalicelib.core import movements
+from chalicelib.core import movements, quotas
 from chalicelib.core.errors import Conflict, NotFound, Refused, Stale
 from chalicelib.core.ids import new_id
 from chalicelib.core.sandbox import Filter, Network, Policy, Sandbox, Size
@@ -53,6 +53,8 @@ def claim(world: World, wanted: Sandbox) -> Sandbox | None:
     if pool is None or wanted.volumes or wanted.network != Network():
         return None
     _want_name(world, wanted)
+    # Before a machine takes its name, which is for good. The write decides; this keeps a full organization from using them up.
+    quotas.check(world, wanted)
     for warm in _shuffled(_machines(world, pool)):
         mine = replace(
             wanted,
@@ -147,7 +149,7 @@ def _written(world: World, warm: Sandbox, mine: Sandbox) -> Sandbox | None:
         return world.sandboxes.claim(warm, mine)
     except Stale:
         return None
-    except Conflict:
+    except Refused:
         _discard(world, warm)
         raise
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from chalicelib.core.amounts import NOTHING, Amounts
 from chalicelib.core.states import MOVING, State
+from chalicelib.core.tickets import Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Sandbox:
     volumes: tuple[Mount, ...] = ()
     public: bool = False
     created_by: str = ""
+    ticket: Ticket | None = None  # the request that it was created for, where that may be repeated
     movement: str = ""  # the workflow execution that moves it, or moved it last
     waiter: str = ""  # the token of the task in that execution that waits for the machine
     incarnation: str = ""  # the start movement whose machine is, or is to be, this sandbox
@@ -100,7 +103,9 @@ class Sandbox:
     upload: Upload | None = None  # the checkpoint that the present stop saves
     reason: str | None = None  # why it failed, for a person
     extras: Mapping[str, Any] = field(default_factory=dict)  # by dialect: what it must give back and the core ignores
+    charged: Amounts = NOTHING  # what it counts for in its organization; the store sees to it
     version: int = 0  # 0 until it is written; the store counts on
+    was: "Sandbox | None" = field(default=None, compare=False, repr=False)  # as the store gave it; not kept
 
     @property
     def moving(self) -> bool:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from chalicelib.core import lifecycle, movements, pools
+from chalicelib.core.audit import POLICY
 from chalicelib.core.deadlines import PATIENCE, due_event
 from chalicelib.core.errors import Refused
 from chalicelib.core.sandbox import Sandbox
@@ -17,6 +18,7 @@ def sweep(world: World) -> list[str]:
     One that a caller moves meanwhile is the caller's. One that fails in a way that nobody foresaw keeps nobody else waiting:
     what went wrong is raised at the end, all together.
     """
+    world = world.acting(POLICY)
     seen: list[str] = []
     problems: list[Exception] = []
     for sandbox in world.sandboxes.due(world.clock.now(), MOST_AT_ONCE):

@@ -4,27 +4,38 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chalicelib.core.access import Key
+from chalicelib.core.amounts import Amounts
 from chalicelib.core.sandbox import Filter, Machine, Page, Sandbox
 
 if TYPE_CHECKING:
+    from chalicelib.core.audit import Actor, Entries
     from chalicelib.core.pools import Pool
+    from chalicelib.core.quotas import Day, Organization
 
 
 class Sandboxes(Protocol):
-    """The sandboxes, by organization and id. Every write is guarded by the version that was read."""
+    """The sandboxes, by organization and id. Every write is guarded by the version that was read.
+
+    A write that changes what a sandbox counts for (`quotas.charge`) changes its organization's count with it, both or
+    neither; where there is no room for what may be refused (`quotas.refusable`) it raises `LimitReached`. One that changes
+    what is noted of it (`audit.of_sandbox`) writes an entry of the audit log with it.
+    """
+
+    def by(self, actor: "Actor") -> "Sandboxes":
+        """The same sandboxes, what is written to which is told as this actor's doing."""
 
     def add(self, sandbox: Sandbox) -> Sandbox:
-        """Write a new one and take its name, both or neither; `Conflict` where its name or id is taken."""
+        """Write a new one and take its name, and its ticket if it has one, all or none; `Conflict` where one is taken."""
 
     def claim(self, warm: Sandbox, sandbox: Sandbox) -> Sandbox:
         """Write a new one in the place of a warm machine, whose row and name go, all or nothing.
 
-        `Stale` where the warm one was written since it was read, `Conflict` where the new one's name is taken.
+        `Stale` where the warm one was written since it was read, `Conflict` where the new one's name or ticket is taken.
         """
 
     def put(self, sandbox: Sandbox) -> Sandbox:
@@ -35,6 +46,9 @@ class Sandboxes(Protocol):
 
     def named(self, owner: str, name: str) -> Sandbox:
         """The sandbox that has this name, else `NotFound`."""
+
+    def ticketed(self, owner: str, key: str) -> str:
+        """The id of the sandbox that was created on the ticket of this key (a hash) and not too long ago, else `NotFound`."""
 
     def owner_of(self, id: str) -> str:
         """The organization of a sandbox known by its id alone, else `NotFound`. May lag a second behind `add`."""
@@ -62,7 +76,10 @@ class Sandboxes(Protocol):
 
 
 class Keys(Protocol):
-    """API keys, by the hash of their text."""
+    """API keys, by the hash of their text. Making and removing one writes an entry of the audit log with it."""
+
+    def by(self, actor: "Actor") -> "Keys":
+        """The same keys, what is done to which is told as this actor's doing."""
 
     def add(self, key: Key) -> Key:
         """Write a new key; `Conflict` where its user has one of this name or its hash is taken."""
@@ -78,6 +95,31 @@ class Keys(Protocol):
 
     def remove(self, key: Key) -> None:
         """Forget it; `NotFound` where it is already gone."""
+
+
+class Organizations(Protocol):
+    """What organizations may have and what they have. One that was never heard of has nothing and the default quota."""
+
+    def by(self, actor: "Actor") -> "Organizations":
+        """The same organizations, what is done to which is told as this actor's doing."""
+
+    def get(self, owner: str) -> "Organization":
+        """As last counted (a consistent read)."""
+
+    def set_quota(self, organization: "Organization", quota: Amounts) -> "Organization":
+        """Give it a quota of its own, if the one that was read still holds, else `Stale`."""
+
+    def days(self, owner: str, first: date) -> "tuple[Organization, Sequence[Day]]":
+        """The organization, and how its use changed on each day from this one that it changed on, in their order."""
+
+
+class Audit(Protocol):
+    """The audit log. Nobody writes to it but the stores, with what they tell of."""
+
+    def page(
+        self, owner: str, *, since: datetime | None, until: datetime | None, after: str | None, limit: int
+    ) -> "Entries":
+        """At most `limit` of the organization's entries of that time, newest first, from after the cursor."""
 
 
 class Workflows(Protocol):
@@ -171,5 +213,16 @@ class World:
     machines: Machines
     blobs: Blobs
     agents: Agents
+    organizations: Organizations
+    audit: Audit
     clock: Clock
     settings: Settings
+
+    def acting(self, actor: "Actor") -> "World":
+        """The same World, in which everything is done in this actor's name."""
+        return replace(
+            self,
+            sandboxes=self.sandboxes.by(actor),
+            keys=self.keys.by(actor),
+            organizations=self.organizations.by(actor),
+        )

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -16,17 +17,19 @@ import pytest
 from chalice.package import YAMLTemplateSerializer
 from moto import mock_aws
 
+from chalicelib.aws.audit import DynamoAudit
 from chalicelib.aws.clients import Clients
 from chalicelib.aws.keys import DynamoKeys
+from chalicelib.aws.organizations import DynamoOrganizations
 from chalicelib.aws.sandboxes import DynamoSandboxes
 from chalicelib.aws.tables import Tables, open_tables
-from chalicelib.core.world import Keys, Sandboxes
+from chalicelib.core.world import Audit, Keys, Organizations, Sandboxes
 from local import install
 from tests import fakes
 
 ROOT = Path(__file__).parents[2]
 AS_ANYBODY = {"region_name": "us-east-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
-TABLES = ("Sandboxes", "Names", "Keys", "Tombstones")
+TABLES = ("Sandboxes", "Names", "Keys", "Tombstones", "Organizations", "Events")
 CREATED_WITH = ("AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
 
 _prefixes = (f"test-{number}-" for number in itertools.count(1))
@@ -100,7 +103,7 @@ def clients(request: pytest.FixtureRequest) -> Clients:
 @pytest.fixture
 def tables(clients: Clients, template: dict[str, Any]) -> Tables:
     """The template's tables, empty, in each of them."""
-    return _created(clients, template)
+    return created(clients, template)
 
 
 @pytest.fixture(params=["memory", "moto", "dynoxide"])
@@ -108,27 +111,56 @@ def tables_or_none(request: pytest.FixtureRequest, template: dict[str, Any]) -> 
     """The same, and None for memory."""
     if request.param == "memory":
         return None
-    return _created(request.getfixturevalue(f"{request.param}_clients"), template)
+    return created(request.getfixturevalue(f"{request.param}_clients"), template)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One keeper of everything that lies in tables, and its clock."""
+
+    sandboxes: Sandboxes
+    keys: Keys
+    organizations: Organizations
+    audit: Audit
+    clock: fakes.Clock
 
 
 @pytest.fixture
-def sandboxes(tables_or_none: Tables | None) -> Sandboxes:
-    """Every keeper of `Sandboxes`."""
-    return DynamoSandboxes(tables_or_none) if tables_or_none else fakes.Sandboxes(fakes.Clock())
+def kept(tables_or_none: Tables | None) -> Kept:
+    """Every keeper."""
+    return keeper(tables_or_none)
 
 
 @pytest.fixture(params=["memory", "dynoxide"])
-def raced(request: pytest.FixtureRequest, template: dict[str, Any]) -> Sandboxes:
+def raced(request: pytest.FixtureRequest, template: dict[str, Any]) -> Kept:
     """Those that may be raced for: moto's transactions are not atomic among threads."""
     if request.param == "memory":
-        return fakes.Sandboxes(fakes.Clock())
-    return DynamoSandboxes(_created(request.getfixturevalue("dynoxide_clients"), template))
+        return keeper(None)
+    return keeper(created(request.getfixturevalue("dynoxide_clients"), template))
 
 
 @pytest.fixture
-def keys(tables_or_none: Tables | None) -> Keys:
+def sandboxes(kept: Kept) -> Sandboxes:
+    """Every keeper of `Sandboxes`."""
+    return kept.sandboxes
+
+
+@pytest.fixture
+def keys(kept: Kept) -> Keys:
     """Every keeper of `Keys`."""
-    return DynamoKeys(tables_or_none) if tables_or_none else fakes.Keys()
+    return kept.keys
+
+
+def keeper(tables: Tables | None) -> Kept:
+    """What keeps everything in these tables, or in memory."""
+    clock = fakes.Clock()
+    if tables is None:
+        log = fakes.Audit(clock)
+        memory = fakes.Organizations(clock, log)
+        return Kept(fakes.Sandboxes(clock, memory, log), fakes.Keys(log), memory, log, clock)
+    audit = DynamoAudit(tables, clock)
+    organizations = DynamoOrganizations(tables, audit)
+    return Kept(DynamoSandboxes(tables, organizations, audit), DynamoKeys(tables, audit), organizations, audit, clock)
 
 
 def create_tables(clients: Clients, template: dict[str, Any], prefix: str) -> None:
@@ -139,7 +171,8 @@ def create_tables(clients: Clients, template: dict[str, Any], prefix: str) -> No
         clients["dynamodb"].create_table(TableName=prefix + name.lower(), **wanted)
 
 
-def _created(clients: Clients, template: dict[str, Any]) -> Tables:
+def created(clients: Clients, template: dict[str, Any]) -> Tables:
+    """The template's tables, empty, under names of their own."""
     prefix = next(_prefixes)
     create_tables(clients, template, prefix)
     return open_tables(prefix, clients)

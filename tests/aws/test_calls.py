@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from chalicelib.aws.clients import Clients
-from chalicelib.aws.keys import DynamoKeys
-from chalicelib.aws.sandboxes import DynamoSandboxes
 from chalicelib.aws.tables import Tables
 from chalicelib.core.sandbox import Filter, Policy, Sandbox
 from chalicelib.core.states import State
+from chalicelib.core.tickets import Ticket
+from chalicelib.core.world import Sandboxes
+from tests.aws.conftest import keeper
 from tests.examples import OWNER, key, sandbox
 from tests.fakes import BEGINNING
 
 LATER = BEGINNING + timedelta(days=1)
+TICKET = Ticket("key", "asked", BEGINNING + timedelta(days=1))
 NOBODY_ELSES = Filter(labels={"team": "blue"}, states=frozenset({State.STARTED}))
 
 
@@ -34,10 +36,14 @@ def calls(clients: Clients) -> Iterator[list[str]]:
     events.unregister("before-call.dynamodb", hear)
 
 
-SANDBOX_CALLS: dict[str, tuple[Callable[[DynamoSandboxes, Sandbox], object], list[str]]] = {
+SANDBOX_CALLS: dict[str, tuple[Callable[[Sandboxes, Sandbox], object], list[str]]] = {
     "add": (lambda store, _: store.add(sandbox()), ["TransactWriteItems"]),
+    "add, on a ticket": (lambda store, _: store.add(sandbox(ticket=TICKET)), ["TransactWriteItems"]),
+    "ticketed": (lambda store, _: store.ticketed(OWNER, "old"), ["GetItem"]),
     "claim": (lambda store, one: store.claim(one, sandbox()), ["TransactWriteItems"]),
     "put": (lambda store, one: store.put(one), ["PutItem"]),
+    "put, told of": (lambda store, one: store.put(replace(one, public=True)), ["TransactWriteItems"]),
+    "put, counting": (lambda store, one: store.put(replace(one, state=State.STOPPED)), ["TransactWriteItems"]),
     "get": (lambda store, one: store.get(OWNER, one.id), ["GetItem"]),
     "named": (lambda store, one: store.named(OWNER, one.name), ["GetItem", "GetItem"]),
     "owner_of": (lambda store, one: store.owner_of(one.id), ["Query"]),
@@ -55,10 +61,10 @@ SANDBOX_CALLS: dict[str, tuple[Callable[[DynamoSandboxes, Sandbox], object], lis
 @pytest.mark.parametrize("operation", SANDBOX_CALLS)
 def test_an_operation_on_sandboxes_costs_no_more_calls(tables: Tables, calls: list[str], operation: str) -> None:
     act, wanted = SANDBOX_CALLS[operation]
-    store = DynamoSandboxes(tables)
+    store = keeper(tables).sandboxes
     for _ in range(10):
         store.add(sandbox(policy=Policy(stop_after_idle=timedelta(hours=1))))
-    one = store.add(sandbox(incarnation="m-1", name="one"))
+    one = store.add(sandbox(incarnation="m-1", name="one", ticket=replace(TICKET, key="old")))
     calls.clear()
 
     act(store, one)
@@ -67,7 +73,7 @@ def test_an_operation_on_sandboxes_costs_no_more_calls(tables: Tables, calls: li
 
 
 def test_keys_cost_one_call_and_none_for_ten_seconds(tables: Tables, calls: list[str]) -> None:
-    store = DynamoKeys(tables)
+    store = keeper(tables).keys
     mine = store.add(key())
     store.get(mine.hash)
     store.get(mine.hash)
@@ -80,7 +86,7 @@ def test_keys_cost_one_call_and_none_for_ten_seconds(tables: Tables, calls: list
 
 
 def test_a_page_costs_the_same_however_many_there_are(tables: Tables, calls: list[str]) -> None:
-    store = DynamoSandboxes(tables)
+    store = keeper(tables).sandboxes
     for _ in range(150):
         store.add(sandbox())
     calls.clear()
@@ -91,7 +97,7 @@ def test_a_page_costs_the_same_however_many_there_are(tables: Tables, calls: lis
 
 
 def test_what_waits_for_nothing_is_in_no_index(tables: Tables) -> None:
-    store = DynamoSandboxes(tables)
+    store = keeper(tables).sandboxes
     timeless = store.add(sandbox(policy=Policy(None, None)))
     timed = store.put(replace(timeless, policy=Policy(stop_after_idle=timedelta(0))))
     index = tables.sandboxes.by_deadline

@@ -11,6 +11,7 @@ from chalicelib.core.errors import Conflict, Invalid, NotFound, Refused, Stale
 from chalicelib.core.sandbox import Filter, Policy
 from chalicelib.core.states import State
 from chalicelib.core.world import Keys, Sandboxes
+from tests.aws.conftest import Kept
 from tests.examples import OWNER, STRANGER, full_sandbox, key, sandbox
 from tests.fakes import BEGINNING
 
@@ -100,29 +101,29 @@ def test_what_is_gone_cannot_be_written(sandboxes: Sandboxes) -> None:
         sandboxes.bury(read, BEGINNING)
 
 
-def test_of_twelve_writers_at_once_one_wins(raced: Sandboxes) -> None:
-    read = raced.add(sandbox())
+def test_of_twelve_writers_at_once_one_wins(raced: Kept) -> None:
+    read = raced.sandboxes.add(sandbox())
 
-    outcomes = _at_once(lambda n: raced.put(replace(read, reason=str(n))))
+    outcomes = _at_once(lambda n: raced.sandboxes.put(replace(read, reason=str(n))))
 
     assert sorted(map(str, outcomes)) == ["Stale"] * 11 + ["done"]
-    assert raced.get(OWNER, read.id).version == read.version + 1
+    assert raced.sandboxes.get(OWNER, read.id).version == read.version + 1
 
 
-def test_of_twelve_who_want_a_name_one_gets_it(raced: Sandboxes) -> None:
-    outcomes = _at_once(lambda _: raced.add(sandbox(name="mine")))
+def test_of_twelve_who_want_a_name_one_gets_it(raced: Kept) -> None:
+    outcomes = _at_once(lambda _: raced.sandboxes.add(sandbox(name="mine")))
 
     assert sorted(map(str, outcomes)) == ["Conflict"] * 11 + ["done"]
-    assert raced.count(OWNER, EVERYTHING) == 1
+    assert raced.sandboxes.count(OWNER, EVERYTHING) == 1
 
 
-def test_of_twelve_who_claim_a_warm_machine_one_gets_it(raced: Sandboxes) -> None:
-    warm = raced.add(sandbox(owner=STRANGER))
+def test_of_twelve_who_claim_a_warm_machine_one_gets_it(raced: Kept) -> None:
+    warm = raced.sandboxes.add(sandbox(owner=STRANGER))
 
-    outcomes = _at_once(lambda _: raced.claim(warm, sandbox()))
+    outcomes = _at_once(lambda _: raced.sandboxes.claim(warm, sandbox()))
 
     assert sorted(map(str, outcomes)) == ["Stale"] * 11 + ["done"]
-    assert raced.count(OWNER, EVERYTHING) == 1
+    assert raced.sandboxes.count(OWNER, EVERYTHING) == 1
 
 
 def test_a_claimed_machine_is_another_sandbox(sandboxes: Sandboxes) -> None:

@@ -187,7 +187,15 @@ async def house(named: Callable[[str], Dialect] | None = None, **limits: float) 
 def _world(boxes: Boxes, keys: Keyring, clock: fakes.Clock) -> World:
     settings = WorldSettings(secret=b"s" * 32, url="http://127.0.0.1:8080")
     ports = fakes.Workflows(), fakes.Machines(), fakes.Blobs(), fakes.Agents()
-    return World(boxes, keys, *ports, clock=clock, settings=settings)
+    return World(
+        boxes,
+        keys,
+        *ports,
+        organizations=fakes.Organizations(clock),
+        audit=fakes.Audit(clock),
+        clock=clock,
+        settings=settings,
+    )
 
 
 def _named(name: str) -> Dialect:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chalicelib.core import deadlines, lifecycle
+from chalicelib.core.audit import Actor
 from chalicelib.core.errors import NotFound, Unavailable
 from chalicelib.core.lifecycle import Wish
 from chalicelib.core.sandbox import Policy, Sandbox
@@ -112,6 +113,9 @@ def test_a_sandbox_that_is_used_while_the_sweep_looks_at_it_is_left_alone(house:
 
         def __getattr__(self, name: str) -> Any:
             return getattr(house.sandboxes, name)
+
+        def by(self, actor: Actor) -> "Late":
+            return self
 
         def due(self, now: datetime, limit: int = 100) -> Sequence[Sandbox]:
             found = house.sandboxes.due(now, limit)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from chalicelib import gateway
-from chalicelib.core import access
+from chalicelib.core import access, quotas
 from chalicelib.core.states import State
 from chalicelib.core.world import World
 from chalicelib.dialect import Request
@@ -107,6 +107,26 @@ def test_a_sandbox_is_found_by_id_and_by_name(api: Api) -> None:
 
     assert api("GET", "/sandbox/box")[1]["id"] == made["id"]
     assert api("GET", f"/sandbox/{made['id']}?verbose=true")[1]["name"] == "box"
+
+
+def test_a_create_is_repeated_under_its_idempotency_key(api: Api) -> None:
+    key = {"idempotency-key": "2b8ee0"}
+
+    made = [api("POST", "/sandbox", {"ttlMinutes": 5}, headers=key) for _ in range(2)]
+    status, error = api("POST", "/sandbox", {"public": True}, headers=key)
+
+    assert made[0][1]["id"] == made[1][1]["id"]
+    assert (status, "another key" in error["message"]) == (409, True)
+
+
+def test_what_is_beyond_the_quota_is_forbidden_with_the_numbers(api: Api) -> None:
+    quotas.change(api.world, "org-1", {"cpu": 1})
+    api.made()
+
+    status, error = api("POST", "/sandbox", {})
+
+    assert (status, error["error"]) == (403, "Forbidden")
+    assert "1 more cpu asked for, 1 of 1 in use" in error["message"]
 
 
 def test_a_name_that_is_taken_is_a_conflict(api: Api) -> None:

@@ -26,7 +26,7 @@ from chalicelib.dialects.daytona.fields import (
 from chalicelib.dialects.daytona.shapes import NAME
 
 HOLD = timedelta(seconds=20)
-"""How long a request waits for a movement: less than API Gateway's 29, with room for a busy start. Every SDK polls on after it."""
+"""How long a request waits for a movement: less than API Gateway's 29, with room for a busy start. Every SDK polls on."""
 
 USER = "daytona"
 LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -79,7 +79,10 @@ NEW: Body = {
 
 
 def create(world: World, call: Call) -> Sandbox:
-    """A new sandbox, started if its machine came up while the request could wait."""
+    """A new sandbox, started if its machine came up while the request could wait.
+
+    `X-Request-ID` does not make it a repetition: where a proxy sets it, one may cover several creates.
+    """
     body = call.body
     wish = Wish(
         name=body.get("name"),
@@ -92,7 +95,8 @@ def create(world: World, call: Call) -> Sandbox:
         public=body.get("public", False),
         extras={NAME: {name: body[name] for name in ("class", "target") if name in body}},
     )
-    sandbox = lifecycle.create(world, call.owner, wish, created_by=call.caller.user)
+    key = call.request.headers.get("idempotency-key")
+    sandbox = lifecycle.create(world, call.owner, wish, created_by=call.caller.user, request_key=key)
     return lifecycle.wait(world, sandbox, at_most=HOLD)
 
 

@@ -13,6 +13,7 @@ STATUSES: Mapping[type[Refused] | str, int] = {
     # A 5xx is a fault of the server to Daytona's clients, and these are none.
     errors.Unsupported: 400,
     "full": 400,
+    "quota": 403,  # as Daytona has it; a 429 would have its SDKs wait and ask again, which makes no room
     "gone": 410,
     "git_auth": 401,
 }
