@@ -7,7 +7,7 @@ from typing import Any
 
 from chalicelib.core import checkpoints, movements
 from chalicelib.core.audit import WORKFLOW
-from chalicelib.core.errors import Refused
+from chalicelib.core.errors import Refused, Unavailable
 from chalicelib.core.world import World
 
 LONGEST_CAUSE = 500
@@ -32,7 +32,9 @@ def save(world: World, event: Mapping[str, Any]) -> None:
     try:
         checkpoints.save(world, event["owner"], event["id"], event["movement"], token)
     except Refused as refused:
-        world.workflows.fail(token, f"the disk could not be saved: {refused.message}")
+        # An agent that does not answer may be on its way back, as after a restart.
+        again = isinstance(refused, Unavailable)
+        world.workflows.fail(token, f"the disk could not be saved: {refused.message}", again=again)
     except Exception:
         world.workflows.fail(token, "the disk could not be saved: an error of ours; the log has it")
         raise
@@ -65,7 +67,7 @@ TASKS: dict[str, Callable[[World, Mapping[str, Any]], None]] = {
 def readable(workflow: str, error: Mapping[str, Any]) -> str:
     """What went wrong, for a person: Step Functions tells a name and a cause, which may be a Lambda function's JSON."""
     name, cause = str(error.get("Error", "")), str(error.get("Cause", "")).strip()
-    if name == "Sandbar.Refused":
+    if name in ("Sandbar.Refused", "Sandbar.TryAgain"):
         return cause
     if (workflow, name) in REASONS:
         return REASONS[workflow, name]

@@ -320,6 +320,7 @@ class Execution:
     more: Mapping[str, Any]
     status: str = "RUNNING"
     begun: bool = False
+    tries: int = 0
     told: Mapping[str, Any] | None = None
 
     @property
@@ -349,8 +350,9 @@ class Workflows:
     def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
         return self._tell(task_token, {"output": output})
 
-    def fail(self, task_token: str, reason: str) -> bool:
-        return self._tell(task_token, {"Error": "Sandbar.Refused", "Cause": reason})
+    def fail(self, task_token: str, reason: str, *, again: bool = False) -> bool:
+        error = "Sandbar.TryAgain" if again else "Sandbar.Refused"
+        return self._tell(task_token, {"Error": error, "Cause": reason})
 
     def _tell(self, task_token: str, told: Mapping[str, Any]) -> bool:
         execution = self.executions.get(task_token)
@@ -400,18 +402,18 @@ class Blobs:
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self._uploads: dict[str, dict[int, bytes]] = {}
+        self.uploads: dict[str, dict[int, bytes]] = {}
 
     def begin(self, key: str) -> str:
-        upload = f"upload-{len(self._uploads) + 1}"
-        self._uploads[upload] = {}
+        upload = f"upload-{len(self.uploads) + 1}"
+        self.uploads[upload] = {}
         return upload
 
     def part_urls(self, key: str, upload: str, first: int, count: int) -> Sequence[str]:
         return [f"memory://{key}?{upload}#{number}" for number in range(first, first + count)]
 
     def complete(self, key: str, upload: str, etags: Sequence[str]) -> int:
-        parts = self._uploads.get(upload)
+        parts = self.uploads.get(upload)
         if parts is None and key in self.objects:
             return len(self.objects[key])
         if (
@@ -421,11 +423,11 @@ class Blobs:
         ):
             raise Conflict("a part of the upload is missing or is not the one that was sent")
         self.objects[key] = b"".join(parts[number] for number in range(1, len(etags) + 1))
-        del self._uploads[upload]
+        del self.uploads[upload]
         return len(self.objects[key])
 
     def abandon(self, key: str, upload: str) -> None:
-        self._uploads.pop(upload, None)
+        self.uploads.pop(upload, None)
 
     def url(self, key: str, lifetime: timedelta) -> str:
         return f"memory://{key}"
@@ -438,7 +440,7 @@ class Blobs:
     def send(self, url: str, content: bytes) -> str:
         """PUT to a part's URL; its ETag."""
         place, _, number = url.partition("#")
-        self._uploads[place.partition("?")[2]][int(number)] = content
+        self.uploads[place.partition("?")[2]][int(number)] = content
         return _etag(content)
 
     def fetch(self, url: str) -> bytes:

@@ -25,6 +25,7 @@ from tests.fakes import (
 )
 
 SECRET = b"a secret of thirty-two characters"
+MOST_TRIES = 4
 TIMED_OUT = {"Error": "States.Timeout", "Cause": ""}
 REFUSED_BY_ECS = {"Error": "ECS.ClientException", "Cause": "no such task definition"}
 
@@ -125,7 +126,9 @@ class House:
 
     def _go_on(self, execution: Execution, told: Mapping[str, Any]) -> None:
         """The waiting task was answered."""
-        if "Error" in told:
+        if told.get("Error") == "Sandbar.TryAgain" and execution.tries < MOST_TRIES:
+            execution.tries, execution.begun, execution.told = execution.tries + 1, False, None
+        elif "Error" in told:
             self._give_up(execution, told)
         elif execution.workflow == "stop":
             self.machines.stop(execution.more["task"], "its sandbox was stopped")

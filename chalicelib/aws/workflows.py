@@ -43,11 +43,11 @@ class StepFunctions:
         """One call."""
         return self._tell(self._client.send_task_success, taskToken=task_token, output=json.dumps(output))
 
-    def fail(self, task_token: str, reason: str) -> bool:
-        """One call. The error's name is always ours; the cause is the sentence."""
-        return self._tell(
-            self._client.send_task_failure, taskToken=task_token, error="Sandbar.Refused", cause=reason[:LONGEST_CAUSE]
-        )
+    def fail(self, task_token: str, reason: str, *, again: bool = False) -> bool:
+        """One call. The error's name is what the state machines' Retry looks at; the cause is the sentence."""
+        error = "Sandbar.TryAgain" if again else "Sandbar.Refused"
+        tell = self._client.send_task_failure
+        return self._tell(tell, taskToken=task_token, error=error, cause=reason[:LONGEST_CAUSE])
 
     def _tell(self, say: Any, **words: str) -> bool:
         gone = NotFound("nobody waits for it")

@@ -77,6 +77,8 @@ def _kept(world: World, sandbox: Sandbox, upload: Upload, checkpoint: Checkpoint
 
 
 def _begin(world: World, sandbox: Sandbox, task_token: str) -> None:
+    if sandbox.upload:
+        world.blobs.abandon(sandbox.upload.key, sandbox.upload.id)
     key = _key(sandbox, sandbox.movement)
     upload = Upload(key=key, id=world.blobs.begin(key))
     sandbox = persist(world, sandbox, lambda s: replace(s, upload=upload, waiter=task_token))

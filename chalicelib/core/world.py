@@ -134,8 +134,8 @@ class Workflows(Protocol):
     def succeed(self, task_token: str, output: Mapping[str, Any]) -> bool:
         """Answer a waiting task; False where nobody waits for it any more."""
 
-    def fail(self, task_token: str, reason: str) -> bool:
-        """Tell a waiting task that it failed, and why; False where nobody waits for it any more."""
+    def fail(self, task_token: str, reason: str, *, again: bool = False) -> bool:
+        """Tell a waiting task that it failed, why, and whether to try again; False where nobody waits for it any more."""
 
 
 class Machines(Protocol):

@@ -16,7 +16,7 @@ from ministack.services import stepfunctions
 from chalicelib import tasks
 from chalicelib.aws.workflows import StepFunctions
 from chalicelib.core import lifecycle
-from chalicelib.core.errors import NotFound
+from chalicelib.core.errors import NotFound, Unavailable
 from chalicelib.core.lifecycle import Wish
 from chalicelib.core.sandbox import Filter, Sandbox, Size
 from chalicelib.core.states import WORKFLOW, Event, State
@@ -283,6 +283,22 @@ def test_a_disk_that_cannot_be_saved_fails_the_stop_and_keeps_the_machine(aws: I
     assert aws.asked(made, Event.STOP) == "FAILED"
     assert aws.now(made).reason == "the disk could not be saved: no space left on device"
     assert aws.house.task_of(aws.now(made)).running
+
+
+def test_a_stop_asks_an_agent_that_is_on_its_way_back_again(aws: Interpreter) -> None:
+    made = aws.created()
+    address = aws.house.task_of(made).machine.address
+    agent, silences = aws.house.agents.answers[address], iter(range(3))
+
+    def slow(*said: Any) -> Any:
+        if next(silences, None) is not None:
+            raise Unavailable("the sandbox does not answer")
+        return agent(*said)
+
+    aws.house.agents.answers[address] = slow
+
+    assert aws.asked(made, Event.STOP) == "SUCCEEDED"
+    assert aws.now(made).state is State.STOPPED
 
 
 def test_an_archive_only_says_so(aws: Interpreter) -> None:

@@ -396,6 +396,31 @@ def test_an_agent_that_refuses_to_save_fails_the_stop(house: House) -> None:
     assert failed.reason == "the disk could not be saved: another checkpoint is being saved"
 
 
+def test_an_agent_that_is_on_its_way_back_is_asked_again(house: House) -> None:
+    made = started(house)
+    address = house.task_of(made).machine.address
+    agent, silences = house.agents.answers[address], iter(range(3))
+
+    def slow(*said: Any) -> Any:
+        if next(silences, None) is not None:
+            raise Unavailable("the sandbox does not answer")
+        return agent(*said)
+
+    house.agents.answers[address] = slow
+
+    assert asked(house, made, Event.STOP).state is State.STOPPED
+    assert house.blobs.uploads == {}
+
+
+def test_an_agent_that_stays_silent_fails_the_stop(house: House) -> None:
+    made = started(house)
+    del house.agents.answers[house.task_of(made).machine.address]
+
+    failed = asked(house, made, Event.STOP)
+
+    assert (failed.state, failed.reason) == (State.FAILED, "the disk could not be saved: the sandbox does not answer")
+
+
 def test_a_disk_of_which_a_part_is_missing_is_not_saved(house: House) -> None:
     made, token = _saving(house)
 
