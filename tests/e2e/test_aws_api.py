@@ -45,12 +45,12 @@ def test_a_sandbox_is_a_task_that_ecs_shows_and_no_longer_shows(
     stack: Stack, aws: localstack_client.session.Session
 ) -> None:
     ecs = aws.client("ecs")
-    made = stack.ask("POST", "/daytona/sandbox", {"cpu": 0.5, "memory": 1}).json
+    made = stack.ask("POST", "/daytona/sandbox", {"cpu": 2, "memory": 4}).json
     mine = _tasks(ecs)
     stack.ask("POST", f"/daytona/sandbox/{made['id']}/stop")
 
     assert made["state"] == "started"
-    assert any(task["overrides"]["cpu"] == "512" and task["startedBy"].startswith(made["id"]) for task in mine)
+    assert any(task["overrides"]["cpu"] == "2048" and task["startedBy"].startswith(made["id"]) for task in mine)
     assert not [task for task in _tasks(ecs) if task["startedBy"].startswith(made["id"])]
     stack.ask("DELETE", f"/daytona/sandbox/{made['id']}")
 
