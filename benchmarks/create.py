@@ -18,7 +18,7 @@ from tests.contract.environments import python_with
 SDK = "0.226.1"
 SEQUENCE, COLD, RESTARTS, AT_ONCE, BURSTS = 50, 8, 4, 20, 3
 REFILL = 1.5  # between two rounds, for the pool to have its machines again
-UNPOOLED = {"cpu": 1, "memory": 2}  # a size that no pool keeps
+UNPOOLED = {"cpu": 2, "memory": 4}  # a size that no pool keeps
 CHANGES = "import os\nfor n in range(5000): open(f'changed/{n}', 'wb').write(os.urandom(10000) + bytes(10000))"
 """100 MB in 5,000 files, half of which cannot be compressed."""
 
