@@ -37,7 +37,7 @@ def _stamped(folder: Path, wanted: str) -> bool:
 def _make(folder: Path, requirements: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    install = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-deps", "-r", requirements]
+    install = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(requirements)]
     done = subprocess.run(install, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{requirements.name} could not be installed:\n{done.stderr[-4000:]}")
